@@ -1,0 +1,55 @@
+# Every target does its own set-up. On Windows, see "Windows" in README.md for the plain commands.
+PYTHON   ?= python3
+PIP_ARGS ?=
+PRESET   ?= cpu
+NAME     ?= $(PRESET)
+NB       ?=
+ARGS     ?=
+BIN      := .venv/bin
+READY    := .venv/.ready
+
+.PHONY: setup train lab test test-all check notebooks notebooks-full render hygiene clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[lab,dev]'
+	@touch $(READY)
+
+train: $(READY)  ## train PRESET (default: cpu) into runs/NAME
+	$(BIN)/gpt2lib train $(PRESET) --out runs/$(NAME) $(ARGS)
+
+lab: $(READY)  ## open JupyterLab on a private copy of the course
+	$(BIN)/python tools/lab.py
+
+check: $(READY)  ## lint, format, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## the gates, the unit tests and every notebook in fast mode
+	$(BIN)/pytest -m "not slow and not network" $(ARGS)
+	$(MAKE) --no-print-directory notebooks hygiene
+
+test-all: check  ## also the slow tests and every notebook in full mode
+	$(BIN)/pytest -m "not network" $(ARGS)
+	$(MAKE) --no-print-directory notebooks notebooks-full hygiene
+
+notebooks: $(READY)
+	$(BIN)/python tools/run_notebooks.py --fast $(NB)
+
+notebooks-full: $(READY)
+	$(BIN)/python tools/run_notebooks.py --full $(NB)
+
+render: $(READY)  ## run notebooks in full mode and commit-ready their outputs; NB=04 for one
+	$(BIN)/python tools/render.py $(NB)
+
+hygiene: $(READY)
+	$(BIN)/python tools/hygiene.py
+
+clean:
+	rm -rf .venv runs data my-notebooks

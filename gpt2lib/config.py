@@ -1,0 +1,329 @@
+"""Configurations: frozen dataclasses that refuse what cannot work.
+
+Every field has a default and a line of documentation that `gpt2lib train --help` shows. A
+configuration is checked when it is made, so one that exists is one that can be used. Messages
+name both numbers. `to_dict` and `from_dict` are exact inverses, in JSON as in YAML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from gpt2lib.errors import UserError, nearest
+
+C = TypeVar("C", bound="Config")
+
+SIZES: dict[str, dict[str, int]] = {
+    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
+    "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
+    "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
+    "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
+}
+"""The four published sizes; all have 50257 tokens and blocks of 1024."""
+
+
+class Config:
+    """What all configurations share: exact conversion to and from plain dictionaries."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain dictionaries, ready for JSON or YAML."""
+        return dataclasses.asdict(typing.cast(Any, self))
+
+    @classmethod
+    def from_dict(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
+        """Build a configuration from nested dictionaries.
+
+        Args:
+            values: field names to values; what is absent keeps its default.
+            where: what to call the place in messages ("model." or a file name).
+
+        Raises:
+            UserError: for an unknown field (with the nearest valid name) or a wrong type.
+        """
+        hints = typing.get_type_hints(cls)
+        names = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
+        made: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in names:
+                raise UserError(f"unknown field '{where}{key}'{nearest(key, names)}")
+            made[key] = _convert(hints[key], value, f"{where}{key}")
+        return cls(**made)
+
+    def replace(self: C, **changes: Any) -> C:
+        """Return a copy with some fields changed, checked anew."""
+        return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """Check `value` against the annotation `kind`; an int becomes a float where one is wanted."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, Config):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name} must be a group of fields, not {value!r}")
+        return kind.from_dict(value, f"{name}.")
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        last: UserError | None = None
+        for option in (a for a in args if a is not type(None)):
+            try:
+                return _convert(option, value, name)
+            except UserError as error:
+                last = error
+        raise last or UserError(f"{name} cannot be {value!r}")
+    if origin is Literal:
+        if value not in args:
+            hint = nearest(str(value), map(str, args))
+            raise UserError(f"{name} must be one of {', '.join(map(str, args))}, not {value!r}{hint}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(args):
+            raise UserError(f"{name} must be {len(args)} values, not {value!r}")
+        return tuple(_convert(a, v, name) for a, v in zip(args, value, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
+    return value
+
+
+def _at_least(config: Any, least: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= least:  # written so that NaN is refused too
+            raise UserError(f"{name} must be at least {least:g}, not {value}")
+
+
+def _within(config: Any, low: float, high: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not low <= value < high:
+            raise UserError(f"{name} must be at least {low:g} and below {high:g}, not {value}")
+
+
+@dataclass(frozen=True)
+class GPTConfig(Config):
+    """The shape of a model. The defaults are GPT-2 small.
+
+    Attributes:
+        vocab_size: number of token ids; in training it is taken from the tokenizer.
+        block_size: longest context in tokens.
+        n_layer: number of blocks.
+        n_head: attention heads a block; must divide n_embd.
+        n_embd: width of the residual stream.
+        dropout: probability of dropping an activation, in training only (GPT-2 used 0.1).
+        bias: whether linear layers and layer norms have biases, as GPT-2's do.
+        tie_weights: whether the output head is the token embedding, as in GPT-2.
+
+    Reference: Radford et al. 2019, section 2.3 and table 2.
+    """
+
+    vocab_size: int = 50257
+    block_size: int = 1024
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    dropout: float = 0.0
+    bias: bool = True
+    tie_weights: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        _within(self, 0, 1, "dropout")
+        if self.n_embd % self.n_head:
+            raise UserError(
+                f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}; "
+                f"the nearest width that is: {max(1, round(self.n_embd / self.n_head)) * self.n_head}"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """Channels of one attention head."""
+        return self.n_embd // self.n_head
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> GPTConfig:
+        """Return one of the four published sizes: gpt2, gpt2-medium, gpt2-large, gpt2-xl.
+
+        Raises:
+            UserError: for another name.
+        """
+        if name not in SIZES:
+            raise UserError(
+                f"unknown model size {name!r}; there are {', '.join(SIZES)}{nearest(name, SIZES)}"
+            )
+        return cls(**{**SIZES[name], **changes})
+
+
+@dataclass(frozen=True)
+class DataConfig(Config):
+    """Which text, and how it becomes tokens.
+
+    Attributes:
+        source: a corpus by name (plays, tinyshakespeare), a text file, a glob, a folder of text
+            files, a folder saved by `datasets`, `hf:OWNER/NAME` for a dataset of the hub, or a
+            folder that `gpt2lib prepare` made.
+        tokenizer: bpe (trained on the training text), char, gpt2, or a folder with a tokenizer.
+        vocab_size: number of tokens that a trained bpe has.
+        val_fraction: share of the documents held out, where the corpus does not fix a split; of
+            a single document, its last part.
+        column: the text column of a dataset.
+        encoding: how text files are encoded.
+        cache: folder for prepared token files; by default one in the user's cache folder.
+    """
+
+    source: str = "plays"
+    tokenizer: str = "bpe"
+    vocab_size: int = 1024
+    val_fraction: float = 0.1
+    column: str = "text"
+    encoding: str = "utf-8"
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 257, "vocab_size")  # 256 bytes and the end-of-text token
+        _within(self, 0, 1, "val_fraction")
+
+
+@dataclass(frozen=True)
+class OptimConfig(Config):
+    """AdamW and its learning rate.
+
+    Attributes:
+        lr: highest learning rate.
+        min_lr: learning rate at the end, as a share of lr.
+        warmup_steps: steps over which the learning rate rises linearly.
+        beta1: decay of the mean of the gradients.
+        beta2: decay of the mean of the squared gradients.
+        eps: added to the root of the second moment.
+        weight_decay: pull of the weight matrices towards zero; biases and gains have none.
+        grad_clip: largest norm of the gradient; 0 switches clipping off.
+    """
+
+    lr: float = 6e-4
+    min_lr: float = 0.1
+    warmup_steps: int = 100
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    grad_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "lr", "min_lr", "warmup_steps", "weight_decay", "grad_clip")
+        _within(self, 0, 1, "beta1", "beta2")
+        if not 0 < self.lr < 10:
+            raise UserError(f"lr must be above 0 and below 10, not {self.lr}")
+        if not self.eps > 0 or math.isinf(self.eps):
+            raise UserError(f"eps must be above 0, not {self.eps}")
+        for name in ("weight_decay", "grad_clip", "min_lr"):
+            if math.isinf(getattr(self, name)):
+                raise UserError(f"{name} must be finite, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """A whole run. `gpt2lib train PRESET_OR_YAML --any.field value` sets any field.
+
+    Attributes:
+        model: the shape of the model.
+        data: which text, and how it becomes tokens.
+        optim: AdamW and its learning rate.
+        steps: optimiser updates.
+        batch_size: sequences in one update, over all processes.
+        micro_batch: sequences in one forward pass of one process; batch_size must be a multiple
+            of micro_batch times processes, and the rest is gradient accumulation. None takes as
+            many as batch_size gives each process.
+        seed: fixes the initial weights, the order of the data, dropout and the samples.
+        precision: fp32, bf16, fp16 (GPU only), or auto: bf16 where it is the faster one.
+        device: auto, cpu or cuda.
+        compile: whether to compile the model with torch.compile.
+        gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        eval_every: steps between evaluations on held-out text.
+        eval_batches: micro-batches in an evaluation while training; the last one is on all.
+        save_every: steps between checkpoints; one is always written at the end.
+        keep: how many of the newest checkpoints are kept.
+        sample_prompt: what the samples written at each evaluation begin with.
+        sample_tokens: length of those samples; 0 writes none.
+        init_from: start from these weights: a hub name such as gpt2, a transformers GPT-2 folder,
+            or a run or checkpoint of ours. The model's shape and tokenizer then come from there.
+    """
+
+    model: GPTConfig = field(default_factory=GPTConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    steps: int = 1000
+    batch_size: int = 16
+    micro_batch: int | None = None
+    seed: int = 1337
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    eval_every: int = 250
+    eval_batches: int = 20
+    save_every: int = 500
+    keep: int = 2
+    sample_prompt: str = "\n"
+    sample_tokens: int = 100
+    init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "steps", "batch_size", "micro_batch", "keep")
+        _at_least(self, 1, "eval_every", "eval_batches", "save_every")
+        _at_least(self, 0, "sample_tokens", "seed")
+        if self.precision == "fp16" and self.device == "cpu":
+            raise UserError(
+                "precision fp16 needs a GPU: on a CPU it is not supported; use bf16 or fp32"
+            )
+        if not self.sample_prompt and self.sample_tokens:
+            raise UserError("sample_prompt is empty; give at least one character, such as '\\n'")
+
+
+PRESETS = Path(__file__).parent / "presets"
+"""Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_path(name_or_path: str) -> Path:
+    """Return the YAML file of a preset's name, or the path itself if it is a file.
+
+    Raises:
+        UserError: if there is neither.
+    """
+    for path in (PRESETS / f"{name_or_path}.yaml", Path(name_or_path)):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"no preset or YAML file {name_or_path!r}; presets: {', '.join(preset_names())}"
+        f"{nearest(name_or_path, preset_names())}"
+    )
+
+
+def load_config(name_or_path: str) -> TrainConfig:
+    """Read a preset by name, or a YAML (or JSON) file, as a `TrainConfig`.
+
+    Raises:
+        UserError: if there is none, it is not YAML, or a field is wrong.
+    """
+    import yaml
+
+    path = preset_path(name_or_path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold fields such as 'steps: 100'")
+    return TrainConfig.from_dict(values)
