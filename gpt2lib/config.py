@@ -7,18 +7,13 @@ name both numbers. `to_dict` and `from_dict` are exact inverses, in JSON as in Y
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from gpt2lib.errors import UserError, nearest
-
-C = TypeVar("C", bound="Config")
+from gpt2lib.fields import Config, at_least, within
 
 SIZES: dict[str, dict[str, int]] = {
     "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
@@ -27,85 +22,6 @@ SIZES: dict[str, dict[str, int]] = {
     "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
 }
 """The four published sizes; all have 50257 tokens and blocks of 1024."""
-
-
-class Config:
-    """What all configurations share: exact conversion to and from plain dictionaries."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return nested plain dictionaries, ready for JSON or YAML."""
-        return dataclasses.asdict(typing.cast(Any, self))
-
-    @classmethod
-    def from_dict(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
-        """Build a configuration from nested dictionaries.
-
-        Args:
-            values: field names to values; what is absent keeps its default.
-            where: what to call the place in messages ("model." or a file name).
-
-        Raises:
-            UserError: for an unknown field (with the nearest valid name) or a wrong type.
-        """
-        hints = typing.get_type_hints(cls)
-        names = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
-        made: dict[str, Any] = {}
-        for key, value in values.items():
-            if key not in names:
-                raise UserError(f"unknown field '{where}{key}'{nearest(key, names)}")
-            made[key] = _convert(hints[key], value, f"{where}{key}")
-        return cls(**made)
-
-    def replace(self: C, **changes: Any) -> C:
-        """Return a copy with some fields changed, checked anew."""
-        return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]
-
-
-def _convert(kind: Any, value: Any, name: str) -> Any:
-    """Check `value` against the annotation `kind`; an int becomes a float where one is wanted."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(kind, type) and issubclass(kind, Config):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{name} must be a group of fields, not {value!r}")
-        return kind.from_dict(value, f"{name}.")
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        last: UserError | None = None
-        for option in (a for a in args if a is not type(None)):
-            try:
-                return _convert(option, value, name)
-            except UserError as error:
-                last = error
-        raise last or UserError(f"{name} cannot be {value!r}")
-    if origin is Literal:
-        if value not in args:
-            hint = nearest(str(value), map(str, args))
-            raise UserError(f"{name} must be one of {', '.join(map(str, args))}, not {value!r}{hint}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(args):
-            raise UserError(f"{name} must be {len(args)} values, not {value!r}")
-        return tuple(_convert(a, v, name) for a, v in zip(args, value, strict=True))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
-    return value
-
-
-def _at_least(config: Any, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not value >= least:  # written so that NaN is refused too
-            raise UserError(f"{name} must be at least {least:g}, not {value}")
-
-
-def _within(config: Any, low: float, high: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value < high:
-            raise UserError(f"{name} must be at least {low:g} and below {high:g}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -135,12 +51,12 @@ class GPTConfig(Config):
     tie_weights: bool = True
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
-        _within(self, 0, 1, "dropout")
+        at_least(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        within(self, 0, 1, "dropout")
         if self.n_embd % self.n_head:
+            fits = max(1, round(self.n_embd / self.n_head)) * self.n_head
             raise UserError(
-                f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}; "
-                f"the nearest width that is: {max(1, round(self.n_embd / self.n_head)) * self.n_head}"
+                f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}; {fits} would be"
             )
 
     @property
@@ -170,7 +86,8 @@ class DataConfig(Config):
         source: a corpus by name (plays, tinyshakespeare), a text file, a glob, a folder of text
             files, a folder saved by `datasets`, `hf:OWNER/NAME` for a dataset of the hub, or a
             folder that `gpt2lib prepare` made.
-        tokenizer: bpe (trained on the training text), char, gpt2, or a folder with a tokenizer.
+        tokenizer: bpe (trained on the training text), char, gpt2, or a folder with a tokenizer;
+            auto is the tokenizer of init_from, and bpe where there is none.
         vocab_size: number of tokens that a trained bpe has.
         val_fraction: share of the documents held out, where the corpus does not fix a split; of
             a single document, its last part.
@@ -180,7 +97,7 @@ class DataConfig(Config):
     """
 
     source: str = "plays"
-    tokenizer: str = "bpe"
+    tokenizer: str = "auto"
     vocab_size: int = 1024
     val_fraction: float = 0.1
     column: str = "text"
@@ -188,8 +105,8 @@ class DataConfig(Config):
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        _at_least(self, 257, "vocab_size")  # 256 bytes and the end-of-text token
-        _within(self, 0, 1, "val_fraction")
+        at_least(self, 257, "vocab_size")  # 256 bytes and the end-of-text token
+        within(self, 0, 1, "val_fraction")
 
 
 @dataclass(frozen=True)
@@ -217,8 +134,8 @@ class OptimConfig(Config):
     grad_clip: float = 1.0
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "lr", "min_lr", "warmup_steps", "weight_decay", "grad_clip")
-        _within(self, 0, 1, "beta1", "beta2")
+        at_least(self, 0, "lr", "min_lr", "warmup_steps", "weight_decay", "grad_clip")
+        within(self, 0, 1, "beta1", "beta2")
         if not 0 < self.lr < 10:
             raise UserError(f"lr must be above 0 and below 10, not {self.lr}")
         if not self.eps > 0 or math.isinf(self.eps):
@@ -243,7 +160,7 @@ class TrainConfig(Config):
             many as batch_size gives each process.
         seed: fixes the initial weights, the order of the data, dropout and the samples.
         precision: fp32, bf16, fp16 (GPU only), or auto: bf16 where it is the faster one.
-        device: auto, cpu or cuda.
+        device: cpu, cuda, mps, or auto: a GPU where there is one.
         compile: whether to compile the model with torch.compile.
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
         eval_every: steps between evaluations on held-out text.
@@ -264,7 +181,7 @@ class TrainConfig(Config):
     micro_batch: int | None = None
     seed: int = 1337
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: bool = False
     gradient_checkpointing: bool = False
     eval_every: int = 250
@@ -276,9 +193,9 @@ class TrainConfig(Config):
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "steps", "batch_size", "micro_batch", "keep")
-        _at_least(self, 1, "eval_every", "eval_batches", "save_every")
-        _at_least(self, 0, "sample_tokens", "seed")
+        at_least(self, 1, "steps", "batch_size", "micro_batch", "keep")
+        at_least(self, 1, "eval_every", "eval_batches", "save_every")
+        at_least(self, 0, "sample_tokens", "seed")
         if self.precision == "fp16" and self.device == "cpu":
             raise UserError(
                 "precision fp16 needs a GPU: on a CPU it is not supported; use bf16 or fp32"

@@ -1,0 +1,61 @@
+"""gpt2lib: the code of a GPT-2 course that is also a real trainer.
+
+The public names are looked up when first used, so importing the package is fast and decides
+nothing: no device, no dtype, no seed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "GPT": "model",
+    "GPTConfig": "config",
+    "TrainConfig": "config",
+    "UserError": "errors",
+    "export": "hub",
+    "generate": "sampling",
+    "load_config": "config",
+    "load_pretrained": "hub",
+    "load_tokenizer": "tokenizer",
+    "prepare": "data",
+    "stream": "sampling",
+    "train": "trainer",
+}
+__all__ = [
+    "GPT",
+    "GPTConfig",
+    "TrainConfig",
+    "UserError",
+    "export",
+    "generate",
+    "load_config",
+    "load_pretrained",
+    "load_tokenizer",
+    "prepare",
+    "stream",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from gpt2lib.config import GPTConfig, TrainConfig, load_config
+    from gpt2lib.data import prepare
+    from gpt2lib.errors import UserError
+    from gpt2lib.hub import export, load_pretrained
+    from gpt2lib.model import GPT
+    from gpt2lib.sampling import generate, stream
+    from gpt2lib.tokenizer import load_tokenizer
+    from gpt2lib.trainer import train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gpt2lib.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,83 @@
+"""How good a model is: loss, perplexity, and bits per byte.
+
+Loss in nats per token depends on the tokenizer: longer tokens are harder to guess, and there
+are fewer of them. Bits per byte divides by the UTF-8 bytes of the text instead, and so compares
+models with different tokenizers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from gpt2lib.data import TokenFile, eval_batches
+from gpt2lib.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    """Turn the summed loss of a text into bits per byte of that text.
+
+    Args:
+        nats: the loss summed over all tokens of the text (natural logarithm).
+        n_bytes: length of the text in UTF-8 bytes.
+
+    Raises:
+        UserError: if n_bytes is not positive.
+    """
+    if n_bytes <= 0:
+        raise UserError(f"bits per byte needs at least 1 byte of text, not {n_bytes}")
+    return nats / (math.log(2) * n_bytes)
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module,
+    tokens: TokenFile,
+    block_size: int,
+    batch_size: int = 16,
+    limit: int | None = None,
+    accelerator: Accelerator | None = None,
+) -> dict[str, float]:
+    """Score a token file in non-overlapping windows, every token but the first exactly once.
+
+    The first token of a file is its end-of-text mark, so every byte of text is scored.
+
+    Args:
+        model: called as `model(idx, targets)`.
+        tokens: the file to score.
+        block_size: length of the windows.
+        batch_size: windows at a time.
+        limit: number of batches; None scores the whole file.
+        accelerator: where and in which precision to compute; the processes share the batches.
+            None computes on the model's device in its own precision.
+
+    Returns:
+        `loss` (nats a token), `perplexity`, `bits_per_byte`, `tokens` (how many were scored).
+        With a limit, `bits_per_byte` takes the file's mean bytes a token.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total = torch.zeros(2, dtype=torch.float64)  # summed loss, tokens scored
+    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    for i, (idx, targets) in enumerate(eval_batches(tokens, block_size, batch_size, limit)):
+        if i % world == rank:
+            loss, count = model(idx.to(device), targets.to(device))
+            total += torch.tensor([loss.item(), count.item()], dtype=torch.float64)
+    if accelerator is not None and world > 1:
+        total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
+    model.train(was_training)
+    nats, count = total.tolist()
+    share = count / (len(tokens) - 1)  # of the file's scored tokens, hence of its bytes
+    return {
+        "loss": nats / count,
+        "perplexity": math.exp(nats / count),
+        "bits_per_byte": bits_per_byte(nats / share, tokens.header.n_scored_bytes),
+        "tokens": int(count),
+    }

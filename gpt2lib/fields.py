@@ -1,0 +1,104 @@
+"""What all configurations share: strict conversion from plain dictionaries, and range checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from gpt2lib.errors import UserError, nearest
+
+C = TypeVar("C", bound="Config")
+
+
+class Config:
+    """What all configurations share: exact conversion to and from plain dictionaries."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain dictionaries, ready for JSON or YAML."""
+        return dataclasses.asdict(typing.cast(Any, self))
+
+    @classmethod
+    def from_dict(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
+        """Build a configuration from nested dictionaries.
+
+        Args:
+            values: field names to values; what is absent keeps its default.
+            where: what to call the place in messages ("model." or a file name).
+
+        Raises:
+            UserError: for an unknown field (with the nearest valid name) or a wrong type.
+        """
+        hints = typing.get_type_hints(cls)
+        names = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
+        made: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in names:
+                raise UserError(f"unknown field '{where}{key}'{nearest(key, names)}")
+            made[key] = _convert(hints[key], value, f"{where}{key}")
+        return cls(**made)
+
+    def replace(self: C, **changes: Any) -> C:
+        """Return a copy with some fields changed, checked anew."""
+        return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """Check `value` against the annotation `kind`; an int becomes a float where one is wanted."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, Config):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name} must be a group of fields, not {value!r}")
+        return kind.from_dict(value, f"{name}.")
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        last: UserError | None = None
+        for option in (a for a in args if a is not type(None)):
+            try:
+                return _convert(option, value, name)
+            except UserError as error:
+                last = error
+        raise last or UserError(f"{name} cannot be {value!r}")
+    if origin is Literal:
+        if value not in args:
+            hint = nearest(str(value), map(str, args))
+            raise UserError(
+                f"{name} must be one of {', '.join(map(str, args))}, not {value!r}{hint}"
+            )
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(args):
+            raise UserError(f"{name} must be {len(args)} values, not {value!r}")
+        return tuple(_convert(a, v, name) for a, v in zip(args, value, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
+    return value
+
+
+def at_least(config: Any, least: float, *names: str) -> None:
+    """Refuse fields below `least`, NaN too; None passes.
+
+    Raises:
+        UserError: naming the field and both numbers.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= least:  # written so that NaN is refused too
+            raise UserError(f"{name} must be at least {least:g}, not {value}")
+
+
+def within(config: Any, low: float, high: float, *names: str) -> None:
+    """Refuse fields outside the range from `low` to below `high`.
+
+    Raises:
+        UserError: naming the field, the value and the range.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not low <= value < high:
+            raise UserError(f"{name} must be at least {low:g} and below {high:g}, not {value}")

@@ -1,0 +1,135 @@
+"""GPT-2, bottom-up: MLP, Block, GPT.
+
+Parameter names are GPT-2's, so that loading a published checkpoint is a transpose and nothing
+else. Shapes: B batch, T time, C channels, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import overload
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from gpt2lib.attention import CausalSelfAttention
+from gpt2lib.config import GPTConfig
+from gpt2lib.errors import UserError
+from gpt2lib.loss import next_token_loss
+from gpt2lib.positions import LearnedPositions
+from gpt2lib.weight_init import init_weights, tie
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them; works on each place alone.
+
+    The GELU is the tanh approximation, as in GPT-2's own code.
+
+    Reference: Vaswani et al. 2017, section 3.3; Hendrycks and Gimpel 2016, section 2.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4·C)
+        return F.dropout(self.c_proj(x), self.dropout, self.training)  # (B, T, C)
+
+
+class Block(nn.Module):
+    """Attention, then MLP; each reads a normalised copy of the stream and adds to the stream.
+
+    Reference: Radford et al. 2019, section 2.3 (layer norm moved to the input of each part).
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, positions: LearnedPositions) -> Tensor:
+        """Map the residual stream, (B, T, C), to (B, T, C)."""
+        x = x + self.attn(self.ln_1(x), positions)
+        x = x + self.mlp(self.ln_2(x))
+        return x
+
+
+class Transformer(nn.Module):
+    """The trunk: embeddings, blocks and a last layer norm; tokens in, residual stream out."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = LearnedPositions(config.block_size, config.n_embd)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
+        self.dropout = config.dropout
+        self.gradient_checkpointing = False
+
+    def forward(self, idx: Tensor) -> Tensor:
+        """Map token ids, (B, T), to the normalised residual stream, (B, T, C)."""
+        x = self.wpe.embed(self.wte(idx))  # (B, T, C)
+        x = F.dropout(x, self.dropout, self.training)
+        for block in self.h:
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(block, x, self.wpe, use_reentrant=False)
+            else:
+                x = block(x, self.wpe)
+        return self.ln_f(x)  # type: ignore[no-any-return]
+
+
+class GPT(nn.Module):
+    """The whole model: the trunk, and a head that scores every token of the vocabulary.
+
+    With the default configuration it has GPT-2 small's 124,439,808 parameters.
+
+    Reference: Radford et al. 2019, section 2.3.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        init_weights(self, config.n_layer)
+        if config.tie_weights:
+            tie(self.lm_head, self.transformer.wte)
+
+    @overload
+    def forward(self, idx: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, idx: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
+    def forward(self, idx: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Predict each next token.
+
+        The loss is computed here and not by the caller, so that a wrapper for many processes
+        sees every parameter used.
+
+        Args:
+            idx: (B, T), token ids, T at most block_size.
+            targets: (B, T), the ids to predict, -1 where there is nothing to score.
+
+        Returns:
+            Without targets the logits, (B, T, V). With targets the summed loss in nats and the
+            number of targets scored, two scalars.
+
+        Raises:
+            UserError: if T is above block_size.
+        """
+        n_tokens, limit = idx.size(1), self.config.block_size
+        if n_tokens > limit:
+            raise UserError(
+                f"{n_tokens} tokens do not fit block_size {limit}; pass the last {limit} of them"
+            )
+        logits = self.lm_head(self.transformer(idx))  # (B, T, V)
+        return logits if targets is None else next_token_loss(logits, targets)
+
+    def num_parameters(self) -> int:
+        """Count the parameters, a tied one once."""
+        return sum(p.numel() for p in self.parameters())

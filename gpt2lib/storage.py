@@ -1,0 +1,138 @@
+"""Files and folders that are whole or absent, and that prove it.
+
+A folder is written under another name beside its place; every file is flushed to the disk, then
+a manifest with the size and the sha256 of each is written last, and only then is the folder
+renamed to its place. So a crash leaves either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpt2lib.errors import UserError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file or a folder's entries to the disk (folders: POSIX only)."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; put it in the place of `target` when the block ends well.
+
+    Raises:
+        UserError: if the disk refuses (full, read-only). The old `target` is then untouched.
+    """
+    temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
+    aside = target.parent / f".{target.name}.old-{os.getpid()}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _seal(temporary)
+        if target.exists():
+            target.rename(aside)
+        temporary.rename(target)
+        _flush(target.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _seal(folder: Path) -> None:
+    """Flush every file and write the manifest that names them all."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    for path in files:
+        _flush(path)
+    entries = {
+        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256(p)}
+        for p in files
+    }
+    manifest = folder / MANIFEST
+    manifest.write_text(
+        json.dumps({"format": FORMAT, "files": entries}, indent=1), encoding="utf-8"
+    )
+    _flush(manifest)
+    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
+        _flush(path)
+
+
+def verify(folder: Path) -> None:
+    """Check every file of a sealed folder against its manifest.
+
+    Raises:
+        UserError: naming the first file that is missing, truncated or altered.
+    """
+    way_out = "use another copy of it"
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise UserError(f"{folder} is not complete: {MANIFEST} is missing; {way_out}")
+    try:
+        entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{manifest} cannot be read; {way_out}") from error
+    for name, entry in entries.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{folder} lacks {name}; {way_out}")
+        size = path.stat().st_size
+        if size != entry["size"]:
+            raise UserError(f"{path} has {size} bytes instead of {entry['size']}; {way_out}")
+        if sha256(path) != entry["sha256"]:
+            raise UserError(f"{path} was altered: its sha256 differs from {MANIFEST}; {way_out}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: if the file is missing or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a JSON object")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file in one move: whole, or as it was before."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one move: whole, or as it was before."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    _flush(temporary)
+    temporary.replace(path)
