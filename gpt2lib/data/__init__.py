@@ -1,0 +1,19 @@
+"""Documents become one memory-mapped token file, and the token file becomes batches."""
+
+from gpt2lib.data.batches import IGNORE, batch, eval_batches, eval_starts
+from gpt2lib.data.files import FORMAT, Header, TokenFile, TokenWriter, dtype_for
+from gpt2lib.data.order import sample_windows, windows_per_epoch
+
+__all__ = [
+    "FORMAT",
+    "IGNORE",
+    "Header",
+    "TokenFile",
+    "TokenWriter",
+    "batch",
+    "dtype_for",
+    "eval_batches",
+    "eval_starts",
+    "sample_windows",
+    "windows_per_epoch",
+]

@@ -1,0 +1,89 @@
+"""From a token file to tensors.
+
+Shapes: B batch, T time (block_size).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpt2lib.data.files import TokenFile
+
+if TYPE_CHECKING:  # preparing data must not pay for importing torch
+    import torch
+
+IGNORE = -1
+"""The target that the loss leaves out."""
+
+
+def batch(
+    token_file: TokenFile, starts: ArrayLike, block_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read windows as inputs and the tokens that follow them.
+
+    A window that reaches past the end of the file is padded: inputs with 0, targets with -1.
+
+    Args:
+        token_file: where to read.
+        starts: B positions in tokens, each with at least one token after it.
+        block_size: T.
+
+    Returns:
+        `idx` and `targets`, int64, (B, T); `targets[b, t]` is the token after `idx[b, t]`.
+    """
+    import torch
+
+    first = np.asarray(starts, dtype=np.int64)
+    if first.ndim != 1 or (
+        first.size and not 0 <= first.min() <= first.max() < len(token_file) - 1
+    ):
+        raise ValueError(f"starts must be a row of positions in 0 .. {len(token_file) - 2}")
+    where = first[:, None] + np.arange(block_size + 1)  # (B, T + 1)
+    ids = token_file.tokens[np.minimum(where, len(token_file) - 1)].astype(np.int64)
+    inside = where < len(token_file)
+    # A token is an input only if there is a token after it to predict.
+    idx = np.where(inside[:, 1:], ids[:, :-1], 0)  # (B, T)
+    targets = np.where(inside[:, 1:], ids[:, 1:], IGNORE)  # (B, T)
+    return torch.from_numpy(idx), torch.from_numpy(targets)
+
+
+def eval_starts(n_tokens: int, block_size: int, limit: int | None = None) -> NDArray[np.int64]:
+    """Return where the windows of an evaluation start: end to end, the whole file.
+
+    Windows that do not overlap score every token but the first exactly once. The last one may
+    be shorter than the others; `batch` pads it.
+
+    Args:
+        n_tokens: tokens in the file.
+        block_size: T.
+        limit: how many windows to take at most, evenly spread over the file; None takes all.
+    """
+    starts = np.arange(0, n_tokens - 1, block_size, dtype=np.int64)
+    if limit is not None and limit < len(starts):
+        starts = starts[np.arange(limit) * len(starts) // limit]
+    return starts
+
+
+def eval_batches(
+    token_file: TokenFile, block_size: int, batch_size: int, limit: int | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Iterate over a file as an evaluation reads it.
+
+    Args:
+        token_file: what to read.
+        block_size: T.
+        batch_size: B; the last batch may be smaller.
+        limit: how many batches to read at most, evenly spread over the file; None reads it all,
+            and then every token but the first is a target exactly once.
+
+    Yields:
+        `idx` and `targets`, int64, (B, T); targets to leave out are -1.
+    """
+    windows = None if limit is None else limit * batch_size
+    starts = eval_starts(len(token_file), block_size, windows)
+    for i in range(0, len(starts), batch_size):
+        yield batch(token_file, starts[i : i + batch_size], block_size)

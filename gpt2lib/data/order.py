@@ -1,0 +1,130 @@
+"""The order of the training data, as a pure function of the seed and one integer.
+
+Sample number 0 is the first window that training sees, sample 1 the second, and so on without
+end. Where sample `i` starts depends on `(seed, i)` and the size of the file, on nothing else: not
+on the batch size, the number of processes, or what was read before. So a run that is resumed,
+or moved to more GPUs, only has to know how many samples it has seen.
+
+How it works. The file is cut into `n` windows of `block_size` tokens that lie end to end; an epoch
+visits each window once. Sample `i` belongs to epoch `e = i // n` and has place `p = i % n` in it.
+Two things change with the epoch:
+
+* the *shift*: all cuts move right by a random number of tokens, so that the model does not always
+  see the same sentence at the same position of its context;
+* the *permutation*: place `p` is sent to window `w`. Nothing is shuffled in memory: a Feistel
+  network computes `w` from `p` directly, whatever the number of windows.
+
+A Feistel network takes a number of `2b` bits as two halves and repeats
+
+    left, right = right, left XOR f(right, key)
+
+Each round can be undone (from the new pair we know `right`, hence `f`, hence `left`), so no two
+inputs meet in the same output, whatever `f` is: the network is a permutation of `0 .. 4**b - 1`.
+We need one of `0 .. n - 1`: where the result is `n` or more, send it through the network again
+until it is small enough (*cycle walking*). That keeps it a permutation, and as `4**b` is at most
+`4 n` it takes at most four passes on average.
+
+The random bits come from a hash written out below, so the order is the same with every version
+of numpy and torch.
+
+Reference: Luby and Rackoff 1988 (Feistel networks as random permutations); Black and Rogaway
+2002 (cycle walking); Steele, Lea and Flood 2014 (SplitMix64).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpt2lib.errors import UserError
+
+Words = NDArray[np.uint64]
+
+ROUNDS = 8  # four are enough in theory for large halves; ours may have one bit each
+
+
+def sample_windows(
+    n_tokens: int, block_size: int, seed: int, indices: ArrayLike, *, name: str = "the data"
+) -> NDArray[np.int64]:
+    """Return where the windows of the given samples start in the token file.
+
+    Args:
+        n_tokens: tokens in the file.
+        block_size: T, tokens the model sees; a window reads T + 1, the last one only as a target.
+        seed: fixes the order.
+        indices: global sample numbers, counted from 0 over all epochs; any shape.
+        name: what to call the data in messages.
+
+    Returns:
+        Starts in tokens, the shape of `indices`; `start + block_size < n_tokens` for each.
+
+    Raises:
+        UserError: if the file is too short for one window.
+    """
+    n = windows_per_epoch(n_tokens, block_size, name=name)
+    samples = np.asarray(indices)
+    if samples.size and (samples.dtype.kind not in "iu" or samples.min() < 0):
+        raise ValueError("sample indices must be integers from 0")
+    epoch, place = np.divmod(samples.astype(np.uint64).ravel(), np.uint64(n))
+    key = _mix(_mix(_word(seed)) ^ epoch)  # one key for each epoch
+    slack = n_tokens - 1 - n * block_size  # the largest shift that stays inside the file
+    shift = _mix(key) % np.uint64(slack + 1)
+    start = shift + _permute(place, n, key) * np.uint64(block_size)
+    return start.astype(np.int64).reshape(samples.shape)
+
+
+def windows_per_epoch(n_tokens: int, block_size: int, *, name: str = "the data") -> int:
+    """Return how many samples make one pass over the file.
+
+    It is one less than fits (if more than one fits), so that the shift of an epoch can be
+    anything up to a whole block: over the epochs every token is seen at every position.
+
+    Raises:
+        UserError: if the file is too short for one window.
+    """
+    fits = (n_tokens - 1) // block_size
+    if fits < 1:
+        raise UserError(
+            f"block_size {block_size} needs at least {block_size + 1} tokens; {name} has "
+            f"{n_tokens}: take a smaller block_size or more text"
+        )
+    return max(1, fits - 1)
+
+
+def _permute(place: Words, n: int, key: Words) -> Words:
+    """Send each place to a window: for one key, a permutation of 0 .. n - 1.
+
+    Args:
+        place: numbers below n.
+        n: windows in the epoch.
+        key: the key of the epoch of each place; the same shape.
+    """
+    half = max(1, ((n - 1).bit_length() + 1) // 2)  # bits in each half: 4**half >= n
+    out = _feistel(place, key, half)
+    while (again := out >= n).any():
+        out = np.where(again, _feistel(out, key, half), out)
+    return out
+
+
+def _feistel(number: Words, key: Words, half: int) -> Words:
+    """Permute the numbers of 2 * half bits."""
+    bits = np.uint64(half)
+    mask = np.uint64((1 << half) - 1)
+    left, right = number >> bits, number & mask
+    for round_ in range(ROUNDS):
+        mixed = _mix(_mix(key ^ _word(round_)) ^ right) & mask
+        left, right = right, left ^ mixed
+    return (left << bits) | right
+
+
+def _mix(word: Words) -> Words:
+    """Hash 64 bits to 64 bits (SplitMix64); numpy's uint64 arrays wrap around, as intended."""
+    word = np.atleast_1d(word) + np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
+
+
+def _word(number: int) -> Words:
+    """Return an integer as an array of one 64-bit word; scalars would warn when they wrap."""
+    return np.array([number & 0xFFFF_FFFF_FFFF_FFFF], dtype=np.uint64)
