@@ -1,0 +1,183 @@
+"""Figures that can be read in light and in dark, without colour vision, and without sight.
+
+Colours: Okabe and Ito 2008, "Color Universal Design", without the yellow, which vanishes on
+white. Curves differ in dash, too. The background is opaque and light, so that a figure looks the
+same on every theme. matplotlib is imported only when something is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt2lib.course.screen import shell
+from gpt2lib.course.screen import show as show_output
+from gpt2lib.errors import UserError
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
+DPI = 110
+
+
+def style() -> None:
+    """Set the course's figure style; `setup()` calls it."""
+    import matplotlib
+    from cycler import cycler
+
+    matplotlib.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.8),
+            "figure.dpi": DPI,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.facecolor": "white",
+            "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=DASHES),
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": "#dddddd",
+            "font.size": 11,
+            "lines.linewidth": 2,
+            "legend.frameon": False,
+            "svg.hashsalt": "gpt2lib",
+        }
+    )
+
+
+def show(fig: Any, name: str, alt: str) -> None:
+    """Display a figure with alt text, and close it.
+
+    `make render` sets GPT2LIB_FIGURES to a folder; the figure is then also written there as
+    NAME.png.
+
+    Args:
+        fig: a matplotlib figure.
+        name: words joined by hyphens, unique over the course.
+        alt: what the figure shows, in a sentence or two, for those who cannot see it.
+
+    Raises:
+        UserError: if the alt text is missing or the name is not a file name.
+    """
+    import matplotlib.pyplot as plt
+
+    if len(alt.split()) < 4:
+        raise UserError(f"figure {name!r} needs alt text: say in a sentence what it shows")
+    if not name.replace("-", "").isalnum() or name != name.lower():
+        raise UserError(f"figure name {name!r} must be lower-case words joined by hyphens")
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    plt.close(fig)
+    folder = os.environ.get("GPT2LIB_FIGURES")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{name}.png").write_bytes(buffer.getvalue())
+    text = f"Figure {name}: {alt}"
+    if shell() is None:
+        show_output(text)
+        return
+    import base64
+
+    png = base64.b64encode(buffer.getvalue()).decode("ascii")
+    metadata = {"image/png": {"alt": alt}, "gpt2lib": {"figure": name, "alt": alt}}
+    show_output(text, metadata=metadata, png=png)
+
+
+def read_metrics(run: str | Path) -> list[dict[str, float]]:
+    """Return the lines of a run's `metrics.jsonl`; a last line still being written is left out.
+
+    Raises:
+        UserError: if the folder has none.
+    """
+    path = Path(run) / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"{run} has no metrics.jsonl; it is not the folder of a run")
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def loss_curve(runs: str | Path | Mapping[str, str | Path], bits_per_byte: bool = False) -> Any:
+    """Return a figure of training and held-out loss by step.
+
+    Args:
+        runs: a run folder, or labels to run folders.
+        bits_per_byte: draw held-out bits per byte only, which runs with different tokenizers
+            can be compared by.
+    """
+    import matplotlib.pyplot as plt
+
+    if not isinstance(runs, Mapping):
+        runs = {"": runs}
+    fig, ax = plt.subplots()
+    key = "bits_per_byte" if bits_per_byte else "val_loss"
+    for (label, run), colour in zip(runs.items(), PALETTE * 9, strict=False):
+        lines = read_metrics(run)
+        trained = [(m["step"], m["loss"]) for m in lines if "loss" in m]
+        held_out = [(m["step"], m[key]) for m in lines if key in m]
+        before = f"{label}, " if label else ""
+        if trained and not bits_per_byte:
+            ax.plot(*zip(*trained, strict=True), color=colour, linestyle="-", linewidth=1,
+                    alpha=0.6, label=f"{before}training")  # fmt: skip
+        if held_out:
+            ax.plot(*zip(*held_out, strict=True), color=colour, linestyle="--", marker="o",
+                    markersize=4, label=f"{before}held out")  # fmt: skip
+    ax.set_xlabel("step")
+    ax.set_ylabel("held-out bits per byte" if bits_per_byte else "loss (nats per token)")
+    ax.legend()
+    return fig
+
+
+def heatmap(
+    matrix: Any,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    values: bool | None = None,
+    unit: str = "",
+    ax: Any = None,
+) -> Any:
+    """Return a figure of a matrix (rows, columns), with its values where there is room.
+
+    Args:
+        matrix: a 2-D tensor or array.
+        rows: labels of the rows.
+        columns: labels of the columns.
+        title: above the matrix.
+        xlabel: what the columns are.
+        ylabel: what the rows are.
+        values: whether to print the numbers; by default up to 12 columns.
+        unit: what the colour bar measures; without one there is no bar.
+        ax: draw into these axes instead of a new figure.
+    """
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    if hasattr(matrix, "detach"):
+        matrix = matrix.detach().cpu().float().numpy()
+    matrix = np.asarray(matrix, dtype=float)
+    height, width = matrix.shape
+    if ax is None:
+        _, ax = plt.subplots(figsize=(1.6 + 0.5 * max(width, 6), 1.2 + 0.45 * max(height, 4)))
+    # cividis is ordered by lightness and looks nearly the same to the colour-blind
+    image = ax.imshow(np.ma.masked_invalid(matrix), cmap="cividis", aspect="auto")
+    ax.grid(False)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set_xticks(range(width), columns if columns is not None else [str(i) for i in range(width)])
+    ax.set_yticks(range(height), rows if rows is not None else [str(i) for i in range(height)])
+    if values if values is not None else width <= 12:
+        for (i, j), value in np.ndenumerate(matrix):
+            light = np.isfinite(value) and image.norm(value) > 0.5
+            text = f"{value:.2f}" if np.isfinite(value) else "−∞" if value < 0 else "nan"
+            ax.text(j, i, text, ha="center", va="center", fontsize=8,
+                    color="black" if light or not np.isfinite(value) else "white")  # fmt: skip
+    if unit:
+        ax.figure.colorbar(image, ax=ax, label=unit)
+    return ax.figure

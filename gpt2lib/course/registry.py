@@ -1,0 +1,75 @@
+"""All exercises of the course, found in the modules of `exercises/` when first asked for."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+
+from gpt2lib.course import exercises
+from gpt2lib.course.exercise import Exercise
+from gpt2lib.course.screen import show
+from gpt2lib.course.sources import resolve, show_source
+from gpt2lib.errors import UserError, nearest
+
+_hints_shown: dict[str, int] = {}
+
+
+@functools.cache
+def all_exercises() -> dict[str, Exercise]:
+    """Return all exercises by id, in the order of the notebooks."""
+    found: list[Exercise] = []
+    for module in pkgutil.iter_modules(exercises.__path__):
+        loaded = importlib.import_module(f"{exercises.__name__}.{module.name}")
+        found.extend(loaded.EXERCISES)
+    found.sort(key=lambda e: e.notebook)  # stable: within a notebook in the order of the module
+    by_id = {e.id: e for e in found}
+    if len(by_id) != len(found):
+        twice = sorted({e.id for e in found if sum(o.id == e.id for o in found) > 1})
+        raise ValueError(f"two exercises share an id: {', '.join(twice)}")
+    return by_id
+
+
+def find(id: str) -> Exercise:
+    """Return an exercise.
+
+    Raises:
+        UserError: for an unknown id, with the nearest one.
+    """
+    known = all_exercises()
+    if id not in known:
+        near = nearest(str(id), known) or f"; there are {', '.join(known)}"
+        raise UserError(f"no exercise {id!r}{near}")
+    return known[id]
+
+
+def listing() -> list[dict[str, str]]:
+    """Return id, notebook, signature and title of every exercise, in the course's order."""
+    return [
+        {"id": e.id, "notebook": e.notebook, "signature": e.signature, "title": e.title}
+        for e in all_exercises().values()
+    ]
+
+
+def hint(id: str) -> None:
+    """Show a hint; each further call shows the next one."""
+    try:
+        exercise = find(id)
+    except UserError as error:
+        show(str(error))
+        return
+    given = min(_hints_shown.get(id, 0), len(exercise.hints) - 1)
+    _hints_shown[id] = given + 1
+    left = len(exercise.hints) - given - 1
+    more = f" ({left} more: call hint again)" if left else f' (the last; solution("{id}") is next)'
+    show(f"Hint {given + 1} of {len(exercise.hints)}: {exercise.hints[given]}{more}")
+
+
+def solution(id: str) -> None:
+    """Show the library's source of what the exercise asks for."""
+    try:
+        exercise = find(id)
+    except UserError as error:
+        show(str(error))
+        return
+    show_source(resolve(exercise.shows or exercise.reference))
