@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
-from gpt2lib.storage import verify
+from gpt2lib.storage import FORMAT, verify, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ MODEL = "model.safetensors"
 
 def checkpoints(run: Path) -> list[Path]:
     """List the checkpoint folders of a run, oldest first, whether or not they verify."""
-    folders = [p for p in (run / "checkpoints").glob("step-*") if re.search(r"^step-\d+$", p.name)]
+    found = (run / "checkpoints").glob("step-*")
+    folders = [p for p in found if re.search(r"^step-\d+$", p.name) and p.is_dir()]
     return sorted(folders, key=lambda p: int(p.name.removeprefix("step-")))
 
 
@@ -43,15 +46,37 @@ def newest(run: Path) -> Path | None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints. Call it only after a new one verified."""
-    for folder in checkpoints(run)[:-keep]:
-        shutil.rmtree(folder)
+    """Delete the checkpoints that are older than the newest `keep` that verify.
+
+    Damaged ones do not count, so a run that went back past one never loses its last good one.
+    """
+    sound = 0
+    for folder in reversed(checkpoints(run)):
+        if sound == keep:
+            shutil.rmtree(folder)
+        else:
+            sound += _verifies(folder)
+
+
+def _verifies(folder: Path) -> bool:
+    try:
+        verify(folder)
+    except UserError:
+        return False
+    return True
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors, from any device."""
+    """Write named tensors as safetensors, from any device.
+
+    Raises:
+        OSError: if the disk refuses (full, read-only).
+    """
     contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    save_file(contiguous, path, metadata={"format": "pt"})
+    try:
+        save_file(contiguous, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # its own type even for a full disk
+        raise OSError(str(error)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -75,7 +100,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Copy tensors into the parameters of the same names, strictly.
+    """Copy tensors into the parameters of the same names, all of them or none.
 
     Args:
         model: receives the weights; a tied pair takes either name, or both if they are equal.
@@ -86,25 +111,25 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str | P
         UserError: for a missing or unknown name, or a shape that differs (both are named).
     """
     own = dict(model.named_parameters(remove_duplicate=False))
-    filled: dict[int, str] = {}
+    filled: dict[int, str] = {}  # parameter → the first name that fills it
     for name, tensor in tensors.items():
         if name not in own:
             raise UserError(f"{where} has a tensor {name!r} that the model has no place for")
-        place = own[name]
-        if place.shape != tensor.shape:
+        if own[name].shape != tensor.shape:
             raise UserError(
                 f"{name} has shape {tuple(tensor.shape)} in {where}, "
-                f"but the model needs {tuple(place.shape)}"
+                f"but the model needs {tuple(own[name].shape)}"
             )
-        if id(place) in filled and not torch.equal(place, tensor.to(place)):
-            raise UserError(
-                f"{where}: {name} differs from {filled[id(place)]}, which it is tied to"
-            )
-        place.copy_(tensor)
-        filled[id(place)] = name
-    missing = [name for name, place in own.items() if id(place) not in filled]
+        first = filled.setdefault(id(own[name]), name)
+        if first != name and not torch.equal(tensors[first].to(tensor), tensor):
+            raise UserError(f"{where}: {name} differs from {first}, which it is tied to")
+    missing = [name for name, p in model.named_parameters() if id(p) not in filled]
     if missing:
-        raise UserError(f"{where} lacks {len(missing)} tensors, the first is {missing[0]!r}")
+        raise UserError(
+            f"{where} lacks {len(missing)} of the model's tensors, the first is {missing[0]!r}"
+        )
+    for name in filled.values():
+        own[name].copy_(tensors[name])
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -119,8 +144,31 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give the optimiser the state that `optimizer_tensors` returned, on each weight's device."""
+    """Replace the optimiser's state by what `optimizer_tensors` returned, on each weight's device.
+
+    Raises:
+        UserError: for a name or a shape that the model does not have.
+    """
     own = dict(model.named_parameters())
+    state: dict[str, dict[str, Tensor]] = {}
     for full_name, tensor in tensors.items():
         key, _, name = full_name.partition("/")
-        optimizer.state[own[name]][key] = tensor.to(own[name].device, copy=True)
+        if name not in own:
+            raise UserError(f"the optimiser's state has {full_name!r}, but the model no {name!r}")
+        place = own[name]
+        if tensor.dim() and tensor.shape != place.shape:  # the step count has no dimension
+            raise UserError(
+                f"{full_name} has shape {tuple(tensor.shape)} in the optimiser's state, "
+                f"but the weight has {tuple(place.shape)}"
+            )
+        state.setdefault(name, {})[key] = tensor.to(place.device, copy=True)
+    optimizer.state.clear()
+    for name, values in state.items():
+        optimizer.state[own[name]] = values
+
+
+def write_model_config(folder: Path, config: GPTConfig) -> None:
+    """Write the shape of a checkpoint's model, so that it can be made again without the run."""
+    write_json(
+        folder / "config.json", {"kind": "gpt2lib", "format": FORMAT, "model": config.to_dict()}
+    )

@@ -197,9 +197,7 @@ class TrainConfig(Config):
         at_least(self, 1, "eval_every", "eval_batches", "save_every")
         at_least(self, 0, "sample_tokens", "seed")
         if self.precision == "fp16" and self.device == "cpu":
-            raise UserError(
-                "precision fp16 needs a GPU: on a CPU it is not supported; use bf16 or fp32"
-            )
+            raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
         if not self.sample_prompt and self.sample_tokens:
             raise UserError("sample_prompt is empty; give at least one character, such as '\\n'")
 

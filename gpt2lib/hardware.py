@@ -1,0 +1,124 @@
+"""What this machine is good at: device, precision, and how it hands out memory.
+
+Nothing here happens on import. Commands and the notebooks' set-up cell call `prepare_process`
+once; the trainer asks for device and precision.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import platform
+import statistics
+import time
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from gpt2lib.errors import UserError
+from gpt2lib.model import GPT
+
+logger = logging.getLogger(__name__)
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's names, from malloc.h
+
+
+def prepare_process() -> None:
+    """Make the settings of a process that is going to train: memory, and float32 products.
+
+    On Linux with glibc, freed memory is kept for the next step. By default large blocks go back
+    to the system when they are freed, and every step pays for having their pages cleared again.
+    On a GPU, float32 matrix products may use TF32.
+    """
+    torch.set_float32_matmul_precision("high")
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
+        libc.mallopt(M_TOP_PAD, 1 << 28)
+
+
+def resolve_device(device: str) -> str:
+    """Return the device to train on: `device`, or for auto a GPU where there is one.
+
+    Raises:
+        UserError: if the device is not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return next(name for name, usable in there.items() if usable)
+    if not there[device]:
+        usable_names = ", ".join(name for name, usable in there.items() if usable)
+        raise UserError(f"device {device} was asked for, but PyTorch sees only: {usable_names}")
+    return device
+
+
+def resolve_precision(
+    precision: str, device: str, model: GPT | None = None, idx: Tensor | None = None
+) -> str:
+    """Return fp32, bf16 or fp16; for auto, what is the fastest safe choice here.
+
+    A GPU that computes in bf16 gets bf16. A CPU is timed, because on some of them bf16 is slower
+    than float32: it is chosen only where a few passes of this very model show it faster.
+
+    Args:
+        precision: auto, or one of the three.
+        device: cpu, cuda or mps.
+        model: the model that will train; without one, a CPU is not timed and gets fp32.
+        idx: (B, T), a micro-batch to time it with.
+
+    Raises:
+        UserError: for fp16 on a CPU, which PyTorch would silently not do.
+    """
+    if precision == "fp16" and device == "cpu":
+        raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if device == "mps":
+        return "fp32"
+    if model is None or idx is None:
+        return "fp32"
+    seconds = time_precisions(model, idx)
+    faster = min(seconds, key=lambda name: seconds[name])
+    logger.info(
+        "precision: auto → %s (one step takes %.0f ms in fp32, %.0f ms in bf16)",
+        faster,
+        seconds["fp32"] * 1000,
+        seconds["bf16"] * 1000,
+    )
+    return faster
+
+
+def time_precisions(model: GPT, idx: Tensor, repeats: int = 3) -> dict[str, float]:
+    """Time a forward and backward pass on the CPU in float32 and in bf16 autocast.
+
+    The two take turns, so that a machine whose speed drifts does not favour one. Weights,
+    gradients and random state are left as they were.
+
+    Args:
+        model: the model.
+        idx: (B, T), token ids; they serve as targets too.
+        repeats: timed passes of each, after one that is not counted.
+
+    Returns:
+        Median seconds of one pass, under "fp32" and "bf16".
+    """
+    seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(repeats + 1):
+            for name, taken in seconds.items():
+                in_bf16 = torch.autocast("cpu", dtype=torch.bfloat16)
+                started = time.perf_counter()
+                with in_bf16 if name == "bf16" else nullcontext():
+                    loss, _ = model(idx, idx)
+                loss.backward()
+                taken.append(time.perf_counter() - started)
+    model.zero_grad(set_to_none=True)
+    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}

@@ -1,0 +1,150 @@
+"""The folder of a run, and what may happen to one that is already there.
+
+runs/NAME/
+  requested.yaml    what was asked for
+  config.yaml       the same with every "auto" resolved
+  metrics.jsonl     a line for each update and each evaluation
+  samples.jsonl     a line for each sample
+  checkpoints/      step-00000500/ and so on
+  result.json       written when the run is complete
+  loss.png          drawn by the command line
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from gpt2lib.checkpoint import newest
+from gpt2lib.config import TrainConfig
+from gpt2lib.errors import UserError
+from gpt2lib.storage import read_json, verify, write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+MAY_CHANGE = frozenset(
+    {"micro_batch", "eval_every", "eval_batches", "save_every", "keep"}
+    | {"sample_prompt", "sample_tokens", "device", "compile", "gradient_checkpointing"}
+)
+"""Fields that a resumed run may change: none of them changes what is being computed."""
+
+
+class Run:
+    """One run's folder.
+
+    Attributes:
+        folder: where it lies.
+        checkpoint: what to resume from, verified; None starts afresh.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path | None = None) -> None:
+        self.folder = folder
+        self.checkpoint = checkpoint
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result of a complete run, or None."""
+        path = self.folder / "result.json"
+        return read_json(path) if path.exists() else None
+
+    def log(self, file: str, **values: Any) -> None:
+        """Append one line to a `.jsonl` file."""
+        with (self.folder / file).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(values) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the log lines after `step`; the resumed run is going to write them again."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            path = self.folder / name
+            if path.exists():
+                write_text(path, "".join(line + "\n" for line in _lines_up_to(path, step)))
+
+    def write_config(self, name: str, config: TrainConfig) -> None:
+        """Write a configuration as YAML."""
+        import yaml
+
+        write_text(self.folder / name, yaml.safe_dump(config.to_dict(), sort_keys=False))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write the result, which makes the run complete."""
+        write_json(self.folder / "result.json", result)
+
+
+def _lines_up_to(path: Path, step: int) -> list[str]:
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:  # a line torn by a crash
+            break
+        if values["step"] <= step:
+            kept.append(line)
+    return kept
+
+
+def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
+    """Decide what a run folder means for the run that is asked for.
+
+    Args:
+        folder: where the run lies or will lie.
+        config: what is asked for.
+        resume: "auto" continues what is there, "never" wants a new folder, anything else is the
+            path of the checkpoint to continue from.
+
+    Returns:
+        The run, with the checkpoint to start from, if any.
+
+    Raises:
+        UserError: if the folder holds another run or other files, the checkpoint is damaged, or
+            the disk refuses. Nothing is overwritten.
+    """
+    explicit = None if resume in ("auto", "never") else Path(resume)
+    if explicit is not None:
+        if not explicit.is_dir():
+            raise UserError(f"--resume {resume}: there is no such checkpoint folder")
+        verify(explicit)
+    requested = folder / "requested.yaml"
+    if requested.exists():
+        if resume == "never":
+            raise UserError(f"{folder} holds an earlier run; choose another --out, or continue it")
+        _refuse_changes(folder, config)
+        run = Run(folder, explicit or newest(folder))
+        if explicit is not None and run.result is not None:
+            raise UserError(f"{folder} is complete; to go on from {explicit} choose another --out")
+        return run
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not a run; choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Run(folder, explicit)
+        run.write_config("requested.yaml", config)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another --out"
+        ) from error
+    return run
+
+
+def _refuse_changes(folder: Path, config: TrainConfig) -> None:
+    import yaml
+
+    before = yaml.safe_load((folder / "requested.yaml").read_text(encoding="utf-8"))
+    old, new = _flat(TrainConfig.from_dict(before).to_dict()), _flat(config.to_dict())
+    changed = [name for name in new if old[name] != new[name] and name not in MAY_CHANGE]
+    if changed:
+        shown = ", ".join(f"{name} {old[name]} → {new[name]}" for name in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(
+            f"{folder} holds a run with other settings ({shown}{more}); "
+            f"choose another --out (make: NAME=), or the same settings"
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat

@@ -1,0 +1,128 @@
+"""How a run starts: from what was asked for to the objects that train."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
+
+from gpt2lib.config import TrainConfig
+from gpt2lib.data import Prepared, batch, prepare
+from gpt2lib.errors import UserError
+from gpt2lib.hardware import resolve_device, resolve_precision
+from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
+from gpt2lib.model import GPT
+from gpt2lib.runs import Run
+
+logger = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+    """What a run starts with."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    data: Prepared
+    model: GPT
+
+
+def start(config: TrainConfig, run: Run) -> Start:
+    """Prepare the data, make the model, and resolve every "auto".
+
+    A resumed run takes what was resolved before, so that it goes on in the same precision.
+
+    Raises:
+        UserError: for whatever cannot work, before anything is trained.
+    """
+    device = resolve_device(config.device)
+    if config.precision == "fp16":
+        resolve_precision("fp16", device)  # refuses a CPU before minutes are spent on data
+    processes = _join_processes(device)
+    _check_split(config, processes.num_processes)
+    with processes.main_process_first():  # the others find the prepared files
+        data = _prepare_data(config)
+    model = _make_model(config, data)
+    precision = _earlier_precision(run) or config.precision
+    if precision == "auto":
+        size = min(8, config.micro_batch or config.batch_size)
+        idx, _ = batch(data.train, range(size), model.config.block_size)
+        precision = resolve_precision("auto", device, model, idx)
+    (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
+    config = config.replace(precision=precision, model=model.config)
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision, cpu=device == "cpu"
+    )
+    torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
+    if accelerator.is_main_process:
+        run.write_config("config.yaml", config)
+    return Start(config, accelerator, data, model)
+
+
+def _join_processes(device: str) -> PartialState:
+    """Meet the other processes, and refuse a launch that silently became many single runs."""
+    processes = PartialState(cpu=device == "cpu")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes.num_processes != launched:
+        raise UserError(
+            f"{launched} processes were launched, but this one is one of "
+            f"{processes.num_processes}; say where to train with --device cpu or --device cuda"
+        )
+    return processes
+
+
+def _prepare_data(config: TrainConfig) -> Prepared:
+    """Prepare the text, with the tokenizer of `init_from` if there is one."""
+    wanted = config.data
+    if config.init_from is not None and wanted.tokenizer == "auto":
+        wanted = wanted.replace(tokenizer=str(tokenizer_folder(config.init_from)))
+    data = prepare(wanted)
+    if config.init_from is not None:
+        theirs = load_tokenizer_for(config.init_from)
+        if theirs.fingerprint != data.tokenizer.fingerprint:
+            raise UserError(
+                f"data.tokenizer {config.data.tokenizer} is not the one that {config.init_from} "
+                f"was trained with; leave data.tokenizer at auto"
+            )
+    data.train.require(config.model.block_size)
+    return data
+
+
+def _make_model(config: TrainConfig, data: Prepared) -> GPT:
+    """Make a new model with the configured seed, or load the one to start from."""
+    torch.manual_seed(config.seed)
+    if config.init_from is None:
+        model = GPT(config.model.replace(vocab_size=data.tokenizer.vocab_size))
+    else:
+        shape = config.model
+        model = load_pretrained(
+            config.init_from, block_size=shape.block_size, dropout=shape.dropout
+        )
+    model.transformer.gradient_checkpointing = config.gradient_checkpointing
+    return model.train()
+
+
+def _check_split(config: TrainConfig, processes: int) -> None:
+    """Refuse a global batch that does not divide evenly."""
+    share, rest = divmod(config.batch_size, processes)
+    if rest:
+        raise UserError(f"batch_size {config.batch_size} does not divide by {processes} processes")
+    if config.micro_batch is not None and share % config.micro_batch:
+        raise UserError(
+            f"each process has {share} of batch_size {config.batch_size}, which does not divide "
+            f"by micro_batch {config.micro_batch}"
+        )
+
+
+def _earlier_precision(run: Run) -> str | None:
+    """Return what "auto" meant when this run began, if it began before."""
+    path: Path = run.folder / "config.yaml"
+    if run.checkpoint is None or not path.exists():
+        return None
+    import yaml
+
+    return str(yaml.safe_load(path.read_text(encoding="utf-8"))["precision"])
