@@ -19,7 +19,7 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     """Return the learning rate of update `step` of `steps`, counted from 0.
 
     It rises linearly over `warmup_steps` updates to `lr`, then falls along half a cosine to
-    `lr * min_lr`, which the last update reaches.
+    `lr * min_lr`, which the last update reaches. With no update left after the peak it only rises.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps

@@ -2,7 +2,9 @@
 
 A folder is written under another name beside its place; every file is flushed to the disk, then
 a manifest with the size and the sha256 of each is written last, and only then is the folder
-renamed to its place. So a crash leaves either the old state or the new one.
+renamed to its place. So a crash leaves either the old state or the new one. (No system call
+swaps two folders everywhere: an old folder of the same name is first moved aside, and if the
+power fails between the two renames, the next writer puts it back.)
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
     aside = target.parent / f".{target.name}.old-{os.getpid()}"
     try:
+        _clear_leftovers(target)
         temporary.mkdir(parents=True)
         yield temporary
         _seal(temporary)
@@ -63,6 +66,17 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             aside.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Delete what killed writers left beside `target`; put back what one had moved aside."""
+    for aside in target.parent.glob(f".{target.name}.old-*"):
+        if target.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(target)
+    for temporary in target.parent.glob(f".{target.name}.tmp-*"):
+        shutil.rmtree(temporary)
 
 
 def _seal(folder: Path) -> None:
@@ -94,17 +108,18 @@ def verify(folder: Path) -> None:
     if not manifest.is_file():
         raise UserError(f"{folder} is not complete: {MANIFEST} is missing; {way_out}")
     try:
-        entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as error:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        entries = [(name, entry["size"], entry["sha256"]) for name, entry in files.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{manifest} cannot be read; {way_out}") from error
-    for name, entry in entries.items():
+    for name, expected_size, expected_hash in entries:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{folder} lacks {name}; {way_out}")
         size = path.stat().st_size
-        if size != entry["size"]:
-            raise UserError(f"{path} has {size} bytes instead of {entry['size']}; {way_out}")
-        if sha256(path) != entry["sha256"]:
+        if size != expected_size:
+            raise UserError(f"{path} has {size} bytes instead of {expected_size}; {way_out}")
+        if sha256(path) != expected_hash:
             raise UserError(f"{path} was altered: its sha256 differs from {MANIFEST}; {way_out}")
 
 
@@ -131,8 +146,17 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one move: whole, or as it was before."""
+    """Write a text file in one move: whole, or as it was before.
+
+    Raises:
+        UserError: if the disk refuses (full, read-only). The old file is then untouched.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _flush(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
