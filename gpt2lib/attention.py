@@ -52,7 +52,8 @@ def fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -> 
 
     Reference: Dao et al. 2022, algorithm 1.
     """
-    if isinstance(mask, Causal):  # the kernels know this one by name
+    # The kernels know the causal mask by name, but count queries from the first key on.
+    if isinstance(mask, Causal) and q.size(-2) == k.size(-2):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
     allowed = dense(mask, q.size(-2), k.size(-2), q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)

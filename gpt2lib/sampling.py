@@ -46,10 +46,11 @@ def next_token_probabilities(
     logits = logits.float()
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.size(-1)).float()
-    logits = logits / temperature
+    # The likeliest is moved to 0, so that a tiny temperature does not overflow.
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < logits.size(-1):
-        smallest_kept = logits.topk(top_k).values[..., -1:]  # (B, 1)
-        logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
+        kept = logits.topk(top_k)  # by index: of equal logits no more than k stay
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
     probabilities = F.softmax(logits, dim=-1)
     if top_p is not None and top_p < 1:
         ordered, order = probabilities.sort(descending=True)  # (B, V)
@@ -90,8 +91,12 @@ def next_tokens(
     Raises:
         UserError: for an empty prompt, or token ids outside the vocabulary.
     """
-    if idx.dim() != 2 or idx.size(1) == 0:
-        raise UserError(f"a prompt needs shape (B, T) with T at least 1, not {tuple(idx.shape)}")
+    if idx.dim() != 2 or idx.numel() == 0:
+        raise UserError(
+            f"prompts need shape (B, T) with B and T at least 1, not {tuple(idx.shape)}"
+        )
+    if max_new_tokens < 0:
+        raise UserError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
     vocab_size, block_size = model.config.vocab_size, model.config.block_size
     if int(idx.min()) < 0 or int(idx.max()) >= vocab_size:
         bad = int(idx.max()) if int(idx.max()) >= vocab_size else int(idx.min())
@@ -145,6 +150,8 @@ def generate(
 
 def stream(model: GPT, idx: Tensor, max_new_tokens: int, **options: object) -> Iterator[int]:
     """Yield the tokens of one prompt, (1, T), as they are drawn; options as in `generate`."""
+    if idx.size(0) != 1:
+        raise UserError(f"stream takes one prompt, not {idx.size(0)}; generate takes many")
     stop = options.pop("stop", ())
     for token in next_tokens(model, idx, max_new_tokens, **options):  # type: ignore[arg-type]
         yield int(token)
