@@ -3,17 +3,22 @@
 from gpt2lib.data.batches import IGNORE, batch, eval_batches, eval_starts
 from gpt2lib.data.files import FORMAT, Header, TokenFile, TokenWriter, dtype_for
 from gpt2lib.data.order import sample_windows, windows_per_epoch
+from gpt2lib.data.preparation import Prepared, is_prepared, open_prepared, prepare
 
 __all__ = [
     "FORMAT",
     "IGNORE",
     "Header",
+    "Prepared",
     "TokenFile",
     "TokenWriter",
     "batch",
     "dtype_for",
     "eval_batches",
     "eval_starts",
+    "is_prepared",
+    "open_prepared",
+    "prepare",
     "sample_windows",
     "windows_per_epoch",
 ]

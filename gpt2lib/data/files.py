@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2lib.data.order import windows_per_epoch
 from gpt2lib.errors import UserError
 
 FORMAT = 1
@@ -104,6 +106,14 @@ class TokenFile:
     def name(self) -> str:
         """What to call the text in messages."""
         return self.header.name
+
+    def require(self, block_size: int) -> None:
+        """Refuse a file too short for one window.
+
+        Raises:
+            UserError: naming both numbers.
+        """
+        windows_per_epoch(len(self), block_size, name=self.name)
 
     def check_tokenizer(self, fingerprint: str) -> None:
         """Refuse a tokenizer other than the one that made the ids.
@@ -200,12 +210,15 @@ class TokenWriter:
         self.n_tokens += row.size
 
     def close(self) -> None:
-        """Close the file; nothing else is written."""
-        self._file.close()
+        """Close the file, on the disk; the rename that follows must not overtake the content."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
 
     def finish(self, **facts: Any) -> Header:
         """Close the file and write its header; `facts` are the fields not known here."""
-        self._file.close()
+        self.close()
         header = Header(
             dtype=self.dtype.name,
             vocab_size=self.vocab_size,
