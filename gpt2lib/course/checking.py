@@ -58,7 +58,7 @@ def judge(exercise: Exercise, function: Function) -> CheckResult:
         return CheckResult(exercise.id, "error", text, use=function)
     try:
         result = _judge(exercise, function, reference)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         text = f"the check could not judge this answer: {_one_line(error)}"
         result = CheckResult(exercise.id, "error", text)
     use = function if result.status == "right" else reference
@@ -172,7 +172,9 @@ def _call(function: Function, c: Case, inplace: bool) -> _Outcome:
             outcome.value = function(*args, **kwargs)
             if inspect.isgenerator(outcome.value):
                 outcome.value = list(outcome.value)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: nothing in an answer stops a notebook
         outcome.error = error
         return outcome
     if inplace:
@@ -218,7 +220,7 @@ def _blank(exercise: Exercise, outcomes: list[_Outcome]) -> str | None:
     for outcome in outcomes:
         if isinstance(outcome.error, NotImplementedError):
             return "it raises NotImplementedError"
-        if outcome.error is not None and "ellipsis" in str(outcome.error).lower():
+        if outcome.error is not None and "ellipsis" in _one_line(outcome.error).lower():
             return "a `...` is still in it"
     if exercise.inplace or not all(o.error is None for o in outcomes):
         return None

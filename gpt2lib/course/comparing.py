@@ -141,8 +141,8 @@ def _sequences(expected: Any, got: Any, rtol: float, atol: float) -> Difference 
         else:
             inner = first_difference(want, have, rtol, atol)
         if inner:
-            place = f"at index {i}" if flat or not inner.index else f"at index {i}, then"
-            return Difference(f"first difference {place}: {inner.text}", (i, *inner.index))
+            place = f"at index {i}, " if inner.index else f"first difference at index {i}: "
+            return Difference(place + inner.text, (i, *inner.index))
     if len(expected) != len(got):
         end = min(len(expected), len(got))
         return Difference(f"expected length {len(expected)}, got {len(got)}", (end,))

@@ -114,7 +114,7 @@ def loss_curve(runs: str | Path | Mapping[str, str | Path], bits_per_byte: bool 
     if not isinstance(runs, Mapping):
         runs = {"": runs}
     fig, ax = plt.subplots()
-    key = "bits_per_byte" if bits_per_byte else "val_loss"
+    key = "val_bits_per_byte" if bits_per_byte else "val_loss"
     for (label, run), colour in zip(runs.items(), PALETTE * 9, strict=False):
         lines = read_metrics(run)
         trained = [(m["step"], m["loss"]) for m in lines if "loss" in m]

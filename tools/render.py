@@ -1,0 +1,187 @@
+"""Run notebooks in full mode and commit-ready their outputs.
+
+    python tools/render.py          all notebooks
+    python tools/render.py 04       those whose name begins with 04
+    python tools/render.py --links  nothing is run: links of show_source follow lines that moved
+
+A notebook is written only if every cell ran; so are its figures. The measured minutes go into
+the header line "Minutes: 40 to read, 3 to run".
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from common import FIGURES, NOTEBOOKS, REPO, closed_room, copy_for_run, find_notebooks
+from figure_list import README, figure_list, figures_of
+
+from gpt2lib.course.sources import listing_of, resolve
+
+MINUTES = re.compile(r"(Minutes: [^\n]*?)(\S+)( to run)")
+ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
+CELL_FILE = re.compile(r"\S*ipykernel_\d+[/\\]\d+\.py")  # how warnings name a cell
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def execute(notebook: Path, room: Path) -> tuple[Any, float]:
+    """Run a copy in a clean kernel; return the notebook with outputs, and the seconds it took.
+
+    Raises:
+        RuntimeError: with the last lines of the error, if a cell fails.
+    """
+    copy = copy_for_run(notebook, room)
+    environment = closed_room(room, fast=False)
+    environment["GPT2LIB_FIGURES"] = str(room / "figures")
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("execute.py")), str(copy)],
+        env=environment,
+        cwd=copy.parent,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        capture_output=True,
+        check=False,
+    )
+    seconds = time.monotonic() - start
+    if done.returncode:
+        raise RuntimeError((done.stdout + done.stderr).strip()[-3000:])
+    return nbformat.read(copy, as_version=4), seconds
+
+
+def tidy(notebook: Any, replacements: dict[str, str]) -> None:
+    """Make outputs the same from run to run: no times, addresses, places or random ids."""
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i:03d}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = _merge_streams(cell.outputs)
+        for output in cell.outputs:
+            if "text" in output:
+                output.text = _clean(output.text, replacements)
+            for kind, data in output.get("data", {}).items():
+                if isinstance(data, str) and kind.startswith("text/"):
+                    output.data[kind] = _clean(data, replacements)
+
+
+def _merge_streams(outputs: list[Any]) -> list[Any]:
+    """Join neighbouring pieces of the same stream: how text is cut into pieces is chance."""
+    merged: list[Any] = []
+    for output in outputs:
+        last = merged[-1] if merged else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def _clean(text: str, replacements: dict[str, str]) -> str:
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    # A carriage return overwrites its line; what is left at the end is what was seen.
+    text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return ADDRESS.sub("0x…", CELL_FILE.sub("this cell", text))
+
+
+def write_minutes(notebook: Any, seconds: float) -> None:
+    """Put the measured minutes into the header.
+
+    Raises:
+        RuntimeError: if the first cell has no line "Minutes: … to run".
+    """
+    header = notebook.cells[0]
+    if not MINUTES.search(header.source):
+        raise RuntimeError("the first cell needs a line such as 'Minutes: 40 to read, 3 to run'")
+    minutes = max(1, math.ceil(seconds / 60 - 0.25))
+    header.source = MINUTES.sub(rf"\g<1>{minutes}\g<3>", header.source, count=1)
+
+
+def render(notebook: Path, figures: Path) -> float:
+    """Render one notebook in place, and its figures; return the seconds it took."""
+    with tempfile.TemporaryDirectory(prefix="gpt2lib-render-") as folder:
+        room = Path(folder).resolve()
+        result, seconds = execute(notebook, room)
+        before = {f.name for f in figures_of(notebook)}
+        places = {
+            f"{room}{os.sep}": "../",
+            f"{REPO}{os.sep}": "../",
+            str(room): "..",
+            str(REPO): "..",
+            f"{tempfile.gettempdir()}{os.sep}": "",
+            str(Path.home()): "~",
+        }
+        tidy(result, places)
+        write_minutes(result, seconds)
+        beside = notebook.with_suffix(".rendered")
+        nbformat.write(result, beside)
+        beside.replace(notebook)
+        figures.mkdir(exist_ok=True)
+        for name in before - {f.name for f in figures_of(notebook)}:
+            (figures / f"{name}.png").unlink(missing_ok=True)
+        for made in sorted((room / "figures").glob("*.png")):
+            shutil.copyfile(made, figures / made.name)
+    return seconds
+
+
+def refresh_links(notebook: Path) -> int:
+    """Follow lines that moved, where the source itself is unchanged; return how many did."""
+    content = nbformat.read(notebook, as_version=4)
+    moved = 0
+    for output in (o for cell in content.cells for o in cell.get("outputs", [])):
+        record = output.get("metadata", {}).get("gpt2lib", {})
+        if "source" in record:
+            options = {"only": record["only"], "docstrings": record["docstrings"]}
+            now = listing_of(resolve(record["source"]), **options)
+            if now.sha256 == record["sha256"] and now.markdown != output.data["text/markdown"]:
+                output.data["text/markdown"] = now.markdown
+                moved += 1
+    if moved:
+        nbformat.write(content, notebook)
+    return moved
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Render the chosen notebooks; return 1 if one of them failed, which is then unchanged."""
+    parser = argparse.ArgumentParser(description="Render the notebooks' outputs.")
+    parser.add_argument("notebook", nargs="?", default="", help="beginning of a name, such as 04")
+    parser.add_argument("--links", action="store_true", help="only follow lines that moved")
+    parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help=argparse.SUPPRESS)
+    parser.add_argument("--figures", type=Path, default=FIGURES, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    failed = 0
+    for notebook in find_notebooks(args.notebook, args.folder):
+        if args.links:
+            print(f"{notebook.name}: {refresh_links(notebook)} links moved")
+            continue
+        try:
+            seconds = render(notebook, args.figures)
+            print(f"rendered  {notebook.name}  {seconds:.0f} s", flush=True)
+        except RuntimeError as error:
+            failed += 1
+            print(f"FAILED  {notebook.name} (not changed)\n{error}", flush=True)
+    made = [f for path in find_notebooks(folder=args.folder) for f in figures_of(path)]
+    if made:
+        (args.figures / README).write_text(figure_list(made), encoding="utf-8")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
