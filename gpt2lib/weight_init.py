@@ -19,9 +19,32 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 STD = 0.02
+
+
+def residual_std(n_layer: int) -> float:
+    """Return the std of the weights that write into the residual stream of `n_layer` blocks."""
+    return STD / math.sqrt(2 * n_layer)
+
+
+def init_parameter(weight: Tensor, name: str, n_layer: int) -> None:
+    """Give one parameter its initial value, in place.
+
+    Args:
+        weight: the parameter.
+        name: GPT-2's name of it, such as "transformer.h.0.attn.c_proj.weight".
+        n_layer: number of blocks of the model.
+    """
+    if name.endswith("bias"):
+        nn.init.zeros_(weight)
+    elif weight.dim() == 1:  # the only vectors beside the biases are gains
+        nn.init.ones_(weight)
+    elif name.endswith("c_proj.weight"):
+        nn.init.normal_(weight, std=residual_std(n_layer))
+    else:
+        nn.init.normal_(weight, std=STD)
 
 
 def init_weights(module: nn.Module, n_layer: int) -> None:
@@ -31,15 +54,8 @@ def init_weights(module: nn.Module, n_layer: int) -> None:
         module: a model or a part of one, with GPT-2's parameter names.
         n_layer: number of blocks, for the scaling of the residual projections.
     """
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            residual = name.endswith("c_proj")
-            nn.init.normal_(part.weight, std=STD / math.sqrt(2 * n_layer) if residual else STD)
-        elif isinstance(part, nn.LayerNorm):
-            nn.init.ones_(part.weight)
-        bias = getattr(part, "bias", None)
-        if isinstance(bias, nn.Parameter):
-            nn.init.zeros_(bias)
+    for name, weight in module.named_parameters():
+        init_parameter(weight, name, n_layer)
 
 
 def tie(head: nn.Linear, embedding: nn.Embedding) -> None:
