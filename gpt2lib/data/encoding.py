@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gpt2lib.corpora import Corpus, Split
-from gpt2lib.data.files import Header, TokenWriter
+from gpt2lib.data.files import Header
 from gpt2lib.data.progress import follow
+from gpt2lib.data.writer import TokenWriter
 from gpt2lib.tokenizer import Tokenizer
 
 GROUP = 1 << 20

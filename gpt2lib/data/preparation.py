@@ -15,40 +15,19 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gpt2lib.config import DataConfig
 from gpt2lib.corpora import Corpus, cache_dir, load_corpus
 from gpt2lib.corpora.base import digest
 from gpt2lib.data.encoding import write_part
-from gpt2lib.data.files import FORMAT, TokenFile
+from gpt2lib.data.files import FORMAT
+from gpt2lib.data.prepared import INFO, Prepared, is_prepared, open_prepared
 from gpt2lib.data.progress import follow
 from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, train_bpe
 
-INFO = "prepared.json"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A folder of token files, opened.
-
-    Attributes:
-        folder: where it is.
-        tokenizer: the one that made the ids.
-        train: the tokens to train on.
-        val: the tokens held out, or None if nothing is.
-        info: name, origin and licence of the text, and what the folder was made with.
-    """
-
-    folder: Path
-    tokenizer: Tokenizer
-    train: TokenFile
-    val: TokenFile | None
-    info: dict[str, Any]
 
 
 def prepare(
@@ -102,37 +81,6 @@ def prepare(
         text = json.dumps(info, indent=2, ensure_ascii=False)
         (folder / INFO).write_text(text + "\n", encoding="utf-8")
     return open_prepared(target)
-
-
-def is_prepared(folder: Path | str) -> bool:
-    """Return whether `prepare` made the folder."""
-    return (Path(folder).expanduser() / INFO).is_file()
-
-
-def open_prepared(folder: Path | str) -> Prepared:
-    """Open a folder that `prepare` made.
-
-    Raises:
-        UserError: if it is damaged, or its tokenizer is not the one that made the ids.
-    """
-    folder = Path(folder).expanduser()
-    try:
-        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
-        version = info["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is not a folder that `gpt2lib prepare` made") from error
-    if version != FORMAT:
-        raise UserError(
-            f"{folder} has format {version}, this version reads {FORMAT}; prepare again"
-        )
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    train = TokenFile(folder / "train.tokens")
-    parts = [(folder / name).exists() for name in ("val.tokens", "val.json")]
-    val = TokenFile(folder / "val.tokens") if any(parts) else None
-    for part in (train, val):
-        if part is not None:
-            part.check_tokenizer(tokenizer.fingerprint)
-    return Prepared(folder, tokenizer, train, val, info)
 
 
 def _reopen(config: DataConfig, out: Path | str | None, tokenizer: Tokenizer | None) -> Prepared:
