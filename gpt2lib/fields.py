@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from gpt2lib.errors import UserError, nearest
 
 C = TypeVar("C", bound="Config")
+SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"
 
 
 class Config:
@@ -75,6 +77,8 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return tuple(_convert(a, v, name) for a, v in zip(args, value, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is float and isinstance(value, str) and re.fullmatch(SCIENTIFIC, value):
+        return float(value)  # YAML 1.1 takes 3e-4 for text
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
     return value

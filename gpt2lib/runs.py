@@ -106,7 +106,7 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
             raise UserError(f"--resume {resume}: there is no such checkpoint folder")
         verify(explicit)
     requested = folder / "requested.yaml"
-    if requested.exists():
+    if requested.exists() and not _never_began(folder):
         if resume == "never":
             raise UserError(f"{folder} holds an earlier run; choose another --out, or continue it")
         _refuse_changes(folder, config)
@@ -114,7 +114,7 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
         if explicit is not None and run.result is not None:
             raise UserError(f"{folder} is complete; to go on from {explicit} choose another --out")
         return run
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (_never_began(folder) or _is_empty(folder)):
         raise UserError(f"{folder} exists and is not a run; choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +125,23 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
             f"cannot write to {folder}: {error.strerror}; choose another --out"
         ) from error
     return run
+
+
+def _names(folder: Path) -> set[str]:
+    """Return what lies in a folder, hidden files aside: another process may be writing one."""
+    return {p.name for p in folder.iterdir() if not p.name.startswith(".")}
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not _names(folder)
+
+
+def _never_began(folder: Path) -> bool:
+    """Whether a run was refused before its first update; its settings may then be mended."""
+    return folder.is_dir() and _names(folder) in (
+        {"requested.yaml"},
+        {"requested.yaml", "config.yaml"},
+    )
 
 
 def _refuse_changes(folder: Path, config: TrainConfig) -> None:

@@ -1,0 +1,103 @@
+"""`gpt2lib train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpt2lib.cli.options import Parser, positional, preset_values, train_config
+from gpt2lib.cli.output import is_main_process, print_table, scores_table, set_up_logging
+from gpt2lib.config import TrainConfig, preset_names
+from gpt2lib.errors import UserError
+
+DESCRIPTION = """
+Train a GPT-2, or go on with a run. Everything goes into one folder: metrics, samples, checkpoints,
+the loss curve and the result. Ctrl-C writes a checkpoint first; the same command goes on from it.
+"""
+
+
+def train(argv: list[str]) -> int:
+    """Run `gpt2lib train PRESET_OR_YAML [--out DIR] [--resume ...] [--any.field value]`."""
+    values = _parse(argv)
+    preset, out = values["preset"], values["out"]
+    config = train_config(values)
+    folder = Path(out or f"runs/{Path(preset).stem}")
+    set_up_logging()
+    from gpt2lib.hardware import prepare_process
+
+    prepare_process()  # before the first tensor
+    from gpt2lib.report import write_report
+    from gpt2lib.signals import Interrupted
+    from gpt2lib.trainer import train as run_training
+
+    try:
+        result = run_training(config, folder, resume=values["resume"])
+    except Interrupted as stop:
+        if is_main_process():
+            print(f"gpt2lib: {stop}", file=sys.stderr)
+        return 128 + int(stop.signum)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise UserError(_out_of_memory(config)) from error
+    if is_main_process():
+        write_report(folder)
+        print_result(result, folder)
+    return 0
+
+
+def _parse(argv: list[str]) -> dict[str, Any]:
+    parser = Parser(
+        "train",
+        "PRESET_OR_YAML [--out DIR] [--resume auto|never|PATH] [--any.field value]",
+        DESCRIPTION,
+        TrainConfig,
+    )
+    names = ", ".join(preset_names())
+    parser.add_argument("preset", help=f"a preset ({names}) or a YAML file")
+    parser.add_argument(
+        "--out", metavar="DIR", help="the run's folder; by default runs/ and the preset's name"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="auto|never|PATH",
+        default="auto",
+        help="auto goes on with the run in DIR, never wants a new one, "
+        "a checkpoint's path goes on from there",
+    )
+    parser.add_fields()
+    defaults = preset_values(argv)
+    if defaults is not None:
+        parser.set_defaults(defaults)
+    elif positional(argv) is None and not {"-h", "--help"} & set(argv):
+        raise UserError(f"train needs a preset or a YAML file; presets: {names}")
+    return parser.read(argv)
+
+
+def _out_of_memory(config: TrainConfig) -> str:
+    size = config.micro_batch or config.batch_size
+    return (
+        f"the GPU's memory is not enough for micro-batches of {size} sequences of "
+        f"{config.model.block_size} tokens; set --micro_batch {max(1, size // 2)} or "
+        f"--gradient_checkpointing true"
+    )
+
+
+def print_result(result: dict[str, Any], folder: Path) -> None:
+    """Print what a run reached, where it lies, and what to do next."""
+    if result.get("already_complete"):
+        print(f"{folder} is complete already; its result:\n")
+    else:
+        print(f"\n{folder} is complete:\n")
+    rows = scores_table(result) if "loss" in result else {"held-out loss": "no held-out text"}
+    rows["training"] = (
+        f"{result['steps']:,} steps, {result['train_seconds'] / 60:.1f} minutes, "
+        f"{result['tokens_per_second']:,.0f} tokens/s on {result['device']} "
+        f"({result['precision']})"
+    )
+    rows["files"] = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir()))
+    print_table(rows)
+    if sample := result.get("sample"):
+        print("\nA sample:\n\n" + "\n".join(f"  {line}" for line in sample.strip().splitlines()))
+    print(f'\nNext: gpt2lib generate {folder} --prompt "..."')
