@@ -17,6 +17,9 @@ from gpt2lib.report import read_metrics
 if TYPE_CHECKING:
     from gpt2lib.course.launch import LiveRun
 
+LONGEST_PAUSE = 5.0
+"""Seconds between two looks, however long drawing takes."""
+
 RECENT = 50
 """Updates that the speed and the time left are taken from."""
 
@@ -29,11 +32,12 @@ def follow(run: LiveRun, refresh: float, until: int | None, figure: str | None) 
             began = time.monotonic()
             view.update(progress_line(run), _picture(run.out))
             drawing = time.monotonic() - began
-            time.sleep(max(refresh, 10 * drawing))  # drawing takes time from the training
+            # Drawing takes time from the training: a tenth at most, on a machine that is not busy.
+            time.sleep(max(refresh, min(10 * drawing, LONGEST_PAUSE)))
     except KeyboardInterrupt:
         view.update(
-            f"{progress_line(run)}\nNo longer watched, but it goes on: .follow() watches it again, "
-            ".stop() stops it."
+            f"{progress_line(run)}\n"
+            "Not watched any more, but it goes on: .follow() watches it again, .stop() stops it."
         )
         return
     view.update(progress_line(run))
