@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings
 import glob
 import hashlib
 from collections.abc import Sequence
@@ -74,8 +75,10 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     """Return the text of a file.
 
     Raises:
-        UserError: if it is not in that encoding, naming the first byte that is wrong.
+        UserError: if it is not in that encoding, naming the first byte that is wrong, or if there
+            is no such encoding.
     """
+    _check_encoding(encoding)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -89,8 +92,20 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
             f"{path} is not {encoding}: byte 0x{data[offset]:02x} at offset {offset}; "
             f"{_way_out(data)}"
         ) from error
-    except LookupError as error:
-        raise UserError(f"unknown encoding {encoding!r}; try utf-8 or latin-1") from error
+
+
+def _check_encoding(encoding: str) -> None:
+    """Refuse an encoding that Python does not have.
+
+    Python's own table is asked, because an installed package may register a codec that answers
+    to every name and reads UTF-8: a dependency of the plays' package does.
+    """
+    codec = encodings.search_function(encoding)
+    if codec is None or not getattr(codec, "_is_text_encoding", True):
+        raise UserError(
+            f"unknown encoding {encoding!r}; Python's names are utf-8, utf-16, latin-1, cp1252 "
+            "and so on"
+        )
 
 
 def _is_utf8(encoding: str) -> bool:
