@@ -1,0 +1,127 @@
+"""What every tokenizer offers, and the checks that all of them share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from gpt2lib.errors import UserError
+
+log = logging.getLogger(__name__)
+
+EOT = "<|endoftext|>"
+"""The end-of-text token: it stands between documents, never inside one."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back.
+
+    Attributes:
+        name: "bpe", "char" or "gpt2".
+        vocab_size: ids run from 0 to vocab_size - 1.
+        eot: the id of the end-of-text token, or None where there is none.
+        fingerprint: sha256 of all that determines the ids; equal fingerprints, equal ids.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def eot(self) -> int | None: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, text: str, allow_special: bool = False) -> list[int]:
+        """Return the ids of a text; special tokens written in it count only if allowed."""
+        ...
+
+    def encode_batch(self, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
+        """Return the ids of each of several texts."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of the ids; bytes that are not UTF-8 become U+FFFD."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that one token stands for."""
+        ...
+
+    def save(self, folder: Path | str, model_max_length: int | None = None) -> None:
+        """Write the tokenizer's files into a folder, which is made if need be."""
+        ...
+
+
+T = TypeVar("T", bound=Tokenizer)
+
+
+def check_text(text: str) -> str:
+    """Return the text if it can be written as UTF-8.
+
+    Raises:
+        UserError: for a lone surrogate, which is half of a character and has no bytes.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"character {error.start} of the text is U+{ord(text[error.start]):04X}, a lone "
+            "surrogate, which has no UTF-8 bytes; read the text anew with its right encoding, or "
+            "replace it with text.encode('utf-8', 'replace').decode()"
+        ) from error
+    return text
+
+
+def check_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
+    """Return the ids as a list of integers.
+
+    Raises:
+        UserError: for an id outside 0 … vocab_size - 1.
+    """
+    checked = [int(i) for i in ids]
+    for i in checked:
+        if not 0 <= i < vocab_size:
+            raise UserError(
+                f"token id {i} is not in this vocabulary of {vocab_size} tokens "
+                f"(0 to {vocab_size - 1}); is this the tokenizer that the model was trained with?"
+            )
+    return checked
+
+
+def digest(content: Any) -> str:
+    """Return the sha256 of plain JSON content, written in one way only."""
+    canonical = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """Refuse a vocabulary that is too small for the bytes and the end-of-text token."""
+    if vocab_size < 257:
+        raise UserError(
+            f"vocab_size {vocab_size} is too small: 256 bytes and the end-of-text token need 257; "
+            "take 257 or more, or the character tokenizer"
+        )
+
+
+def check_not_empty(size: int) -> None:
+    """Refuse to train on nothing."""
+    if not size:
+        raise UserError(
+            "no text to train a tokenizer on: the documents hold 0 characters; check the source"
+        )
+
+
+def warn_if_short(made: T, vocab_size: int) -> T:
+    """Say so when the text had too few repeated pairs; return the tokenizer."""
+    if made.vocab_size < vocab_size:
+        log.warning(
+            "the text has too few repeated pairs for %d tokens; the vocabulary has %d",
+            vocab_size,
+            made.vocab_size,
+        )
+    return made

@@ -1,0 +1,220 @@
+"""The same byte-level BPE through the `tokenizers` library, for text in megabytes.
+
+`FastBPE` gives the ids of `BPE` for the same merges on all cores, and also reads the byte-level
+BPE of any transformers checkpoint, whatever its layout of ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from gpt2lib.errors import UserError
+from gpt2lib.tokenizer import files
+from gpt2lib.tokenizer.base import EOT, check_ids, check_text
+from gpt2lib.tokenizer.bpe import BPE
+from gpt2lib.tokenizer.chunks import byte_to_unicode, pieces
+from gpt2lib.tokenizer.merges import Pair
+
+PIECES = 256  # encoded in one call, to bound memory
+STRIPPING = ("single_word", "lstrip", "rstrip")
+CONTENT = ("vocab", "merges", "dropout")
+
+
+class FastBPE:
+    """A byte-level BPE on top of a `tokenizers.Tokenizer`.
+
+    Attributes:
+        eot: id of the end-of-text token (for a transformers folder, of its eos token).
+        vocab_size: the highest id plus one.
+        merges: pairs of token ids in the order of learning.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        eot: int | None,
+        config: dict[str, Any] | None = None,
+        where: Path = Path(),
+    ) -> None:
+        """Take a `tokenizers.Tokenizer` over.
+
+        Args:
+            inner: its model must be a byte-level BPE.
+            eot: id of the end-of-text token.
+            config: what tokenizer_config.json says, kept for `save`.
+            where: the file it came from, for messages.
+
+        Raises:
+            UserError: if it is another kind of tokenizer.
+        """
+        inner.no_truncation()  # files may ask for these, and text would be lost or gained
+        inner.no_padding()
+        self._parsed: dict[str, Any] = json.loads(inner.to_str())
+        model = self._parsed["model"]
+        if model["type"] != "BPE" or '"ByteLevel"' not in json.dumps(self._parsed["pre_tokenizer"]):
+            raise UserError(
+                f"{where} holds a {model['type']} tokenizer that does not work on bytes; "
+                "only byte-level BPE, as GPT-2's, can be loaded"
+            )
+        inner.model.dropout = None  # a dropout of merges would give other ids at each call
+        inner.encode_special_tokens = True  # i.e. spell them like other text
+        self._inner, self._config, self.eot = inner, dict(config or {}), eot
+        self._vocab = files.check_vocab(model["vocab"], where)
+        self._added = {token["content"]: token["id"] for token in self._parsed["added_tokens"]}
+        self.vocab_size = max([*self._vocab.values(), *self._added.values()]) + 1
+        self.merges: list[Pair] = [(self._vocab[a], self._vocab[b]) for a, b in model["merges"]]
+
+    @classmethod
+    def from_bpe(cls, bpe: BPE) -> FastBPE:
+        """Return the fast form of a readable BPE."""
+        symbols = bpe.symbols()
+        vocab = {symbol: token for token, symbol in enumerate(symbols)}
+        merges = [(symbols[a], symbols[b]) for a, b in bpe.merges]
+        return cls(pipeline(vocab, merges), bpe.eot)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle for worker processes: made anew there, so that special tokens stay text."""
+        return _rebuild, (self._inner.to_str(), self.eot, self._config)
+
+    def readable(self) -> BPE:
+        """Return the readable form.
+
+        Raises:
+            UserError: if the ids or the pipeline are not laid out as GPT-2's.
+        """
+        try:
+            readable = BPE(self.merges)
+            same = readable.fingerprint == self.fingerprint
+        except UserError:
+            same = False
+        if not same:
+            raise UserError(
+                f"this tokenizer has another layout than GPT-2's (bytes, merges, {EOT}); "
+                "its fast form is the only one"
+            )
+        return readable
+
+    def encode(self, text: str, allow_special: bool = False) -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: any text; special tokens in it are spelled like other text,
+            allow_special: unless this is true.
+
+        Raises:
+            UserError: for a lone surrogate.
+        """
+        return self.encode_batch([text], allow_special)[0]
+
+    def encode_batch(self, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
+        """Return the ids of each text; the work is spread over the processor's cores."""
+        cut = pieces if self._is_gpt2_like else lambda text: iter([text])
+        parts = [(i, part) for i, text in enumerate(texts) for part in cut(check_text(text))]
+        ids: list[list[int]] = [[] for _ in texts]
+        inner = self._with_special if allow_special else self._inner
+        for start in range(0, len(parts), PIECES):
+            group = parts[start : start + PIECES]
+            encodings = inner.encode_batch_fast([p for _, p in group], add_special_tokens=False)
+            for (i, _), encoding in zip(group, encodings, strict=True):
+                ids[i].extend(encoding.ids)
+        return ids
+
+    @cached_property
+    def _with_special(self) -> Any:
+        """A second tokenizer that knows special tokens in the text; a switch would not be safe."""
+        return tokenizers.Tokenizer.from_str(self._inner.to_str())
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text: the tokens' bytes, joined and read as UTF-8.
+
+        Bytes that are no whole character become U+FFFD.
+
+        Raises:
+            UserError: for an id that is not in the vocabulary.
+        """
+        joined = b"".join(self._bytes[token] for token in check_ids(ids, self.vocab_size))
+        return joined.decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes of one token."""
+        return self._bytes[check_ids([token], self.vocab_size)[0]]
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        byte = {character: byte for byte, character in byte_to_unicode().items()}
+        table = [b""] * self.vocab_size
+        for symbol, token in self._vocab.items():
+            known = all(character in byte for character in symbol)
+            table[token] = bytes(byte[c] for c in symbol) if known else symbol.encode("utf-8")
+        for content, token in self._added.items():
+            table[token] = content.encode("utf-8")
+        return table
+
+    @property
+    def name(self) -> str:
+        """Return "gpt2" for GPT-2's own vocabulary, "bpe" for any other."""
+        return files.name_of(self.fingerprint)
+
+    @cached_property
+    def _is_gpt2_like(self) -> bool:
+        """Whether chunks and merges work as GPT-2's and end-of-text is the one special token."""
+        pre, model = self._parsed["pre_tokenizer"], self._parsed["model"]
+        return (
+            pre["type"] == "ByteLevel"
+            and not pre["add_prefix_space"]
+            and pre.get("use_regex", True)
+            and self._parsed["normalizer"] is None
+            and not model.get("ignore_merges")
+            and not model.get("continuing_subword_prefix")
+            and not model.get("end_of_word_suffix")
+            and list(self._added.values()) == ([] if self.eot is None else [self.eot])
+            and not any(t[k] for t in self._parsed["added_tokens"] for k in STRIPPING)
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return the sha256 of all that determines the ids; equal to that of the readable form."""
+        symbols: list[str | None] = [None] * self.vocab_size
+        for symbol, token in [*self._vocab.items(), *self._added.items()]:
+            symbols[token] = symbol
+        steps: Any = "gpt2"
+        if not self._is_gpt2_like:
+            steps = [self._parsed[k] for k in ("added_tokens", "normalizer", "pre_tokenizer")]
+            steps += [{k: v for k, v in self._parsed["model"].items() if k not in CONTENT}]
+        return files.fingerprint(symbols, self.merges, self.eot, steps)
+
+    def save(self, folder: Path | str, model_max_length: int | None = None) -> None:
+        """Write vocab.json, merges.txt and the files that transformers reads.
+
+        Args:
+            folder: made if need be.
+            model_max_length: the model's block size, if known.
+        """
+        folder = Path(folder)
+        config = self._config
+        if self.eot is not None:
+            eos = next(s for s, i in [*self._added.items(), *self._vocab.items()] if i == self.eot)
+            config = {"bos_token": eos, **config, "eos_token": eos}
+        files.write_vocab(folder, {**self._vocab, **self._added}, self.merges)
+        (folder / "tokenizer.json").write_text(self._inner.to_str(), encoding="utf-8")
+        files.write_config(folder, config, model_max_length)
+
+
+def pipeline(vocab: dict[str, int], merges: list[tuple[str, str]], special: str = EOT) -> Any:
+    """Return a `tokenizers.Tokenizer` that works as GPT-2's."""
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    inner.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
+    inner.add_special_tokens([special])
+    return inner
+
+
+def _rebuild(pipeline_json: str, eot: int | None, config: dict[str, Any]) -> FastBPE:
+    return FastBPE(tokenizers.Tokenizer.from_str(pipeline_json), eot, config)

@@ -1,0 +1,111 @@
+"""A tokenizer from a folder or a name: ours, or the one of a transformers checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from gpt2lib.errors import UserError, nearest
+from gpt2lib.tokenizer import files
+from gpt2lib.tokenizer.base import EOT, Tokenizer
+from gpt2lib.tokenizer.char import CharTokenizer
+from gpt2lib.tokenizer.fast import FastBPE
+from gpt2lib.tokenizer.gpt2_vocab import gpt2_tokenizer
+
+
+def load_tokenizer(folder_or_name: Path | str) -> Tokenizer:
+    """Load a tokenizer.
+
+    Args:
+        folder_or_name: "gpt2", or a folder with chars.json, tokenizer.json (a byte-level BPE), or
+            vocab.json and merges.txt.
+
+    Raises:
+        UserError: for an unknown name, or missing or garbled files.
+    """
+    if str(folder_or_name) == "gpt2":
+        return gpt2_tokenizer()
+    folder = Path(folder_or_name)
+    if not folder.is_dir():
+        raise UserError(
+            f"no tokenizer {str(folder_or_name)!r}: neither a folder nor the name gpt2"
+            f"{nearest(str(folder_or_name), ['gpt2'])}"
+        )
+    if (folder / "chars.json").is_file():
+        return CharTokenizer.load(folder)
+    if (folder / "tokenizer.json").is_file():
+        return _from_tokenizer_json(folder)
+    if (folder / "vocab.json").is_file() or (folder / "merges.txt").is_file():
+        return _from_vocab_and_merges(folder)
+    raise UserError(
+        f"{folder} holds no tokenizer: none of chars.json, tokenizer.json, or vocab.json with "
+        "merges.txt"
+    )
+
+
+def _from_tokenizer_json(folder: Path) -> FastBPE:
+    path = folder / "tokenizer.json"
+    files.read_json(path)
+    try:
+        inner: Any = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is garbled: {reason}") from error
+    config = _config(folder)
+    return FastBPE(inner, _eot(folder, config, inner), config, path)
+
+
+def _from_vocab_and_merges(folder: Path) -> FastBPE:
+    """Read the older pair of files, as the first GPT-2 checkpoints have them."""
+    vocab, merges = files.read(folder)
+    symbol = {token: written for written, token in vocab.items()}
+    model = tokenizers.models.BPE(vocab=vocab, merges=[(symbol[a], symbol[b]) for a, b in merges])
+    inner: Any = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    config = _config(folder)
+    added: dict[str, int] = {}
+    if (folder / "added_tokens.json").is_file():
+        added = files.read_json(folder / "added_tokens.json")
+    for content in [*sorted(added, key=lambda key: added[key])]:
+        inner.add_special_tokens([content])
+        if inner.token_to_id(content) != added[content]:
+            raise UserError(
+                f"{folder / 'added_tokens.json'} is garbled: {content!r} has id {added[content]}, "
+                f"but the next free id is {inner.token_to_id(content)}"
+            )
+    eot = _eot(folder, config, inner)
+    if eot is not None:
+        inner.add_special_tokens([inner.id_to_token(eot)])
+    return FastBPE(inner, eot, config, folder / "vocab.json")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return what the folder says about special tokens; older folders say it in two files."""
+    config: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            config |= files.read_json(folder / name)
+    return config
+
+
+def _eot(folder: Path, config: dict[str, Any], inner: Any) -> int | None:
+    """Find the end-of-text token: the eos token of the files, or `<|endoftext|>` by name."""
+    eos = config.get("eos_token")
+    eos = eos.get("content") if isinstance(eos, dict) else eos
+    if isinstance(eos, str):
+        token: int | None = inner.token_to_id(eos)
+        if token is None:
+            raise UserError(
+                f"{folder}: the end-of-text token {eos!r} is not in the vocabulary; "
+                "set eos_token in tokenizer_config.json to one that is"
+            )
+        return token
+    token = inner.token_to_id(EOT)
+    if token is None and (folder / "config.json").is_file():
+        token = files.read_json(folder / "config.json").get("eos_token_id")
+        if not isinstance(token, int) or inner.id_to_token(token) is None:
+            return None
+    return token
