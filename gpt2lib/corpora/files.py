@@ -100,7 +100,7 @@ def _check_encoding(encoding: str) -> None:
     Python's own table is asked, because an installed package may register a codec that answers
     to every name and reads UTF-8: a dependency of the plays' package does.
     """
-    codec = encodings.search_function(encoding)
+    codec = encodings.search_function(encoding.lower())
     if codec is None or not getattr(codec, "_is_text_encoding", True):
         raise UserError(
             f"unknown encoding {encoding!r}; Python's names are utf-8, utf-16, latin-1, cp1252 "
