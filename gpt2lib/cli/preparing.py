@@ -37,5 +37,5 @@ def prepare(argv: list[str]) -> int:
             "bytes per token": f"{train.n_bytes / max(1, train.n_tokens):.2f}",
         }
     )
-    print(f"\nNext: gpt2lib train cpu --data.source {prepared.folder}")
+    print(f"\nNext: gpt2lib train cpu --data.source {prepared.folder} --data.tokenizer auto")
     return 0

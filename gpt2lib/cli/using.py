@@ -105,8 +105,8 @@ def evaluate(argv: list[str]) -> int:
         "evaluate",
         "RUN [--data SOURCE] [--json]",
         "Score text that the model has not seen, every token once. By default that is the run's "
-        "own held-out text. Of another source it is the part that is held out if the source fixes one "
-        "(as plays and prepared folders do), and else all of it.",
+        "own held-out text. Of another source it is the part that the source itself holds out (as "
+        "plays and prepared folders do), and else all of it.",
         DataConfig,
     )
     parser.add_argument("run", help=RUN)

@@ -94,7 +94,7 @@ def _reopen(config: DataConfig, out: Path | str | None, tokenizer: Tokenizer | N
     elif config.tokenizer not in ("auto", prepared.tokenizer.name):
         raise UserError(
             f"{config.source} was prepared with a {prepared.tokenizer.name} tokenizer, not "
-            f"{config.tokenizer}; leave data.tokenizer out to use it, or prepare the text again"
+            f"{config.tokenizer}; set data.tokenizer to auto, or prepare the text again"
         )
     return prepared
 

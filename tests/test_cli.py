@@ -1,0 +1,672 @@
+"""The command line, called in process: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2lib import cli
+from gpt2lib.cli import main
+from gpt2lib.cli.options import positional
+from gpt2lib.cli.output import text_pieces
+from gpt2lib.config import DataConfig, GPTConfig, OptimConfig, TrainConfig, preset_names
+from gpt2lib.errors import UserError
+from gpt2lib.storage import sha256
+
+QUICK = [
+    *("--steps=4", "--save_every=2", "--eval_every=2"),
+    *("--eval_batches=1", "--sample_tokens=5"),
+]
+
+
+def speech(n_lines: int, seed: int = 0) -> str:
+    """Return text of verse-like lines, with characters of two, three and four bytes."""
+    words = ["the", "and", "of", "thou", "love", "king", "naïve", "—", "night", "🗡", "come"]
+    draw = random.Random(seed)
+    return "".join(" ".join(draw.choices(words, k=7)) + "\n" for _ in range(n_lines))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPT2LIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("GPT2LIB_DEBUG", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "verse.txt"
+    path.write_text(speech(400), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
+    """A complete run of four steps."""
+    out = tmp_path_factory.mktemp("runs") / "verse"
+    assert main(train_args(out, text)) == 0
+    return out
+
+
+def train_args(out: Path, source: Path, *more: str) -> list[str]:
+    data = ["--data.source", str(source), "--data.vocab_size", "280"]
+    return ["train", "smoke", "--out", str(out), *data, *QUICK, *more]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must be refused: exit code 2, one line, which is returned."""
+
+    def call(*argv: str | Path) -> str:
+        capsys.readouterr()
+        assert main([str(word) for word in argv]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "Traceback" not in err
+        lines = [line for line in err.splitlines() if line.startswith("gpt2lib: ")]
+        assert len(lines) == 1
+        assert err.endswith(lines[0] + "\n")  # progress may come before it, nothing after
+        return lines[0].removeprefix("gpt2lib: ")
+
+    return call
+
+
+def state_of(folder: Path) -> dict[str, str]:
+    """Return the hash of every file below a folder."""
+    return {str(p.relative_to(folder)): sha256(p) for p in folder.rglob("*") if p.is_file()}
+
+
+# ── help and options ────────────────────────────────────────────────────────────────────────────
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out for name in cli.COMMANDS)
+
+
+def test_without_a_command_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: gpt2lib COMMAND" in err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from gpt2lib import __version__
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"gpt2lib {__version__}\n"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"usage: gpt2lib {command} ")
+    assert err == ""
+
+
+def test_train_help_shows_every_field_with_its_doc_and_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    configs: list[tuple[str, Any]] = [
+        ("", TrainConfig),
+        ("model.", GPTConfig),
+        ("data.", DataConfig),
+        ("optim.", OptimConfig),
+    ]
+    for prefix, config in configs:
+        docs = " ".join((config.__doc__ or "").split())
+        for field in dataclasses.fields(config):
+            if field.default is dataclasses.MISSING:
+                continue  # a group
+            start = out.index(f" --{prefix}{field.name} ")
+            entry = out[start : out.index("default: ", start) + 60]
+            doc = docs.split(f" {field.name}: ")[1][:16]
+            assert doc in entry, f"{prefix}{field.name} has no doc"
+            default = "null" if field.default is None else str(field.default).strip()
+            assert f"default: {default}" in entry, f"{prefix}{field.name} shows no default"
+    assert "CONFIG" not in out
+
+
+def test_train_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "smoke", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    start = out.index("--model.n_embd ")
+    assert "default: 32)" in out[start : start + 120]
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, *argv: str) -> TrainConfig:
+    """Return the configuration that `gpt2lib train` hands to the trainer."""
+    seen: list[TrainConfig] = []
+
+    def stand_in(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
+        seen.append(config)
+        raise UserError("seen")
+
+    monkeypatch.setattr("gpt2lib.trainer.train", stand_in)
+    assert main(["train", *argv]) == 2
+    return seen[0]
+
+
+def test_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = taken(
+        monkeypatch,
+        *("--model.n_layer", "3", "--optim.lr=3e-4", "--compile", "true", "smoke"),
+        *("--micro_batch", "4", "--data.cache", "null", "--model.bias=false"),
+        *("--precision", "bf16", "--sample_prompt", "null", "--data.source", "12"),
+    )
+    assert config.model.n_layer == 3
+    assert config.model.n_embd == 32  # the preset's
+    assert config.optim.lr == 3e-4
+    assert config.compile is True
+    assert config.model.bias is False
+    assert config.micro_batch == 4
+    assert config.data.cache is None
+    assert config.precision == "bf16"
+    assert config.sample_prompt == "null"  # not an optional field: text stays text
+    assert config.data.source == "12"
+
+
+def test_a_yaml_file_is_taken_like_a_preset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 7\noptim: {lr: 3e-4}\nmicro_batch: 2\n", encoding="utf-8")
+    config = taken(monkeypatch, str(path), "--micro_batch", "null")
+    assert config.steps == 7
+    assert config.optim.lr == 3e-4
+    assert config.micro_batch is None
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_goes_through_the_parser_unchanged(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpt2lib.config import load_config
+
+    assert taken(monkeypatch, name) == load_config(name)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("tran smoke", "unknown command 'tran'; did you mean 'train'?"),
+        ("zzz", "unknown command 'zzz'; there are train, generate"),
+        ("train smoke --model.n_layr 2", "did you mean '--model.n_layer'?"),
+        ("train smoke --n_layer=2", "unknown option --n_layer; did you mean '--model.n_layer'?"),
+        ("train --stepz 2 smoke", "unknown option --stepz; did you mean '--steps'?"),
+        ("train smoke --steps x", "--steps must be of type int, not 'x'"),
+        ("train smoke --steps 1.5", "--steps must be of type int, not '1.5'"),
+        ("train smoke --steps", "--steps needs a value"),
+        ("train smoke --optim.lr nan", "--optim.lr must be of type float, not 'nan'"),
+        ("train smoke --micro_batch x", "--micro_batch must be of type int, not 'x'"),
+        ("train smoke --compile maybe", "--compile must be of type bool, not 'maybe'"),
+        ("train smoke --precision bf61", "not 'bf61'; did you mean 'bf16'?"),
+        ("train smoke --model x", "--model must be a group of fields, not 'x'"),
+        ("train smoke --step 4", "unknown option --step; did you mean '--steps'?"),
+        ("train smoke extra", "unexpected argument 'extra'"),
+        ("train smoke --steps 0", "steps must be at least 1, not 0"),
+        ("train", "train needs a preset or a YAML file; presets: "),
+        ("train smoek", "did you mean 'smoke'?"),
+        ("generate", "generate needs RUN and --prompt"),
+        ("generate x --prompt y --top_k q", "--top_k must be of type int, not 'q'"),
+        ("generate x --prompt y --max_new_tokens 0", "must be at least 1, not 0"),
+        ("generate x --prompt y --device gpu", "device must be one of auto, cpu, cuda, mps"),
+        ("evaluate x --batch_size 0", "must be at least 1, not 0"),
+        ("prepare x", "prepare needs --out"),
+        ("course excercises", "did you mean 'exercises'?"),
+        ("train smoke --model.n_embd 100 --model.n_head 3", "100 is not divisible by n_head 3"),
+        ("train smoke --precision fp16 --device cpu", "needs a GPU"),
+    ],
+)
+def test_a_wrong_word_is_one_line(argv: str, says: str, refused: Callable[..., str]) -> None:
+    assert says in refused(*argv.split())
+
+
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("stepz: 3", "unknown field 'stepz'; did you mean 'steps'?"),
+        ("model: {n_layr: 3}", "unknown field 'model.n_layr'; did you mean 'n_layer'?"),
+        ("steps: many", "steps must be of type int, not 'many'"),
+        ("steps: [1", "is not YAML"),
+        ("- steps", "must hold fields"),
+    ],
+)
+def test_a_wrong_yaml_file_is_one_line(
+    yaml: str, says: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml, encoding="utf-8")
+    assert says in refused("train", path)
+
+
+def test_the_preset_is_found_among_options() -> None:
+    assert positional(["--steps", "3", "cpu"]) == "cpu"
+    assert positional(["--steps=3", "cpu", "--x", "y"]) == "cpu"
+    assert positional(["--json", "gpt2"], flags=["--json"]) == "gpt2"
+    assert positional(["--steps", "3", "--help"]) is None
+
+
+# ── what the commands do ────────────────────────────────────────────────────────────────────────
+
+
+def test_train_leaves_a_whole_run_and_says_so(
+    tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = [word for word in train_args(Path("x"), text) if word not in ("--out", "x")]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    run = Path("runs/smoke")  # the default
+    files = {p.name for p in run.iterdir()}
+    assert {"checkpoints", "config.yaml", "metrics.jsonl", "result.json", "loss.png"} <= files
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert f"{result['loss']:.4f} nats per token" in out
+    assert f"{result['bits_per_byte']:.4f}" in out
+    assert "minutes" in out
+    assert result["sample"].split()[0] in out
+    assert all(name in out for name in files)
+    assert f"gpt2lib generate {run} --prompt" in out
+    before = state_of(run)
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{run} is complete already")
+    assert f"{result['loss']:.4f} nats per token" in out
+    after = state_of(run)
+    assert {k for k in after if before.get(k) != after[k]} <= {"loss.png"}
+
+
+def test_only_the_first_of_several_processes_prints(
+    trained: Path, text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert main(train_args(trained, text)) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["nonsense"]) == 2
+    assert capsys.readouterr().err.startswith("gpt2lib[1]: ")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on_and_goes_on(
+    signum: int,
+    tmp_path: Path,
+    text: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from gpt2lib.trainer import Trainer
+
+    out, update = tmp_path / "run", Trainer.update
+
+    def stopped_in_the_first(self: Trainer, *arguments: Any) -> bool:
+        if self.step == 0:
+            os.kill(os.getpid(), signum)
+        return bool(update(self, *arguments))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", stopped_in_the_first)
+        assert main(train_args(out, text)) == 128 + signum
+    err = capsys.readouterr().err
+    assert f"--out {out}" in err
+    assert "Traceback" not in err
+    assert (out / "checkpoints" / "step-00000001").is_dir()
+    assert not (out / "result.json").exists()
+    assert main(train_args(out, text)) == 0
+    assert "resumed" in capsys.readouterr().err
+
+
+def test_generate_streams_and_repeats_with_a_seed(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", str(trained), "--prompt", "the king", "--max_new_tokens", "20"]
+    texts = []
+    for seed in ("1", "1", "2"):
+        assert main([*argv, "--seed", seed]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("the king")
+    assert len(texts[0]) > len("the king") + 10
+
+
+def test_generate_differs_without_a_seed_and_not_at_temperature_0(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", str(trained), "--prompt", "the", "--max_new_tokens", "30"]
+    found = []
+    for more in ([], [], ["--temperature", "0"], ["--top_k", "1"]):
+        assert main([*argv, *more]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] != found[1]
+    assert found[2] == found[3]
+
+
+def test_generate_ends_before_a_stop_text(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", str(trained), "--prompt", "the", "--max_new_tokens", "40", "--seed", "3"]
+    assert main(argv) == 0
+    whole = capsys.readouterr().out.removesuffix("\n")
+    stop = whole[13:16]
+    assert main([*argv, "--stop", stop, "--stop", "never to be seen"]) == 0
+    assert capsys.readouterr().out == whole[: whole.index(stop, 3)] + "\n"
+
+
+def test_generate_agrees_with_the_library(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from gpt2lib import generate, load_pretrained
+    from gpt2lib.hub import load_tokenizer_for
+
+    tokenizer = load_tokenizer_for(trained)
+    idx = torch.tensor([tokenizer.encode("come")])
+    ids = generate(load_pretrained(trained), idx, 25, seed=5, stop=[tokenizer.eot])[0].tolist()
+    ids = ids[:-1] if ids[-1] == tokenizer.eot else ids
+    argv = ["generate", str(trained), "--prompt", "come", "--max_new_tokens", "25", "--seed", "5"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out == tokenizer.decode(ids) + "\n"
+
+
+def test_a_wrong_sampling_option_prints_nothing(trained: Path, refused: Callable[..., str]) -> None:
+    assert "top_p" in refused("generate", trained, "--prompt", "the", "--top_p", "1.5")
+    assert "temperature" in refused("generate", trained, "--prompt", "a", "--temperature", "-1")
+
+
+def test_evaluate_repeats_the_run_s_result(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = json.loads((trained / "result.json").read_text(encoding="utf-8"))
+    checkpoint = trained / "checkpoints" / "step-00000004"
+    for source in (trained, checkpoint):
+        assert main(["evaluate", str(source), "--json"]) == 0
+        scores = json.loads(capsys.readouterr().out)  # nothing but JSON
+        assert set(scores) >= {"loss", "perplexity", "bits_per_byte", "tokens"}
+        for key, value in scores.items():
+            assert value == pytest.approx(result[key], rel=1e-5), key
+    assert main(["evaluate", str(trained)]) == 0
+    assert f"{result['bits_per_byte']:.4f}" in capsys.readouterr().out
+
+
+def test_evaluate_takes_all_of_other_text(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gpt2lib.hub import load_tokenizer_for
+
+    other = tmp_path / "other.txt"
+    other.write_text(speech(30, seed=9), encoding="utf-8")
+    assert main(["evaluate", str(trained), "--data", str(other), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    n_tokens = len(load_tokenizer_for(trained).encode(speech(30, seed=9)))
+    assert scores["tokens"] == n_tokens + 1  # and the end of the text
+    assert main(["evaluate", str(trained), f"--data={other}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == scores
+
+
+def test_prepare_and_train_on_it(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tokens"
+    argv = ["prepare", str(text), "--out", str(folder), "--data.tokenizer", "char"]
+    assert main(argv) == 0
+    assert (folder / "train.tokens").is_file()
+    out = capsys.readouterr().out.split("gpt2lib train cpu ")[1].split()  # what it says to do next
+    assert main(train_args(tmp_path / "run", folder, *out)) == 0
+
+
+def test_export_opens_in_transformers(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(trained), str(tmp_path / "hf")]) == 0
+    assert str(tmp_path / "hf") in capsys.readouterr().out
+    config = json.loads((tmp_path / "hf" / "config.json").read_text(encoding="utf-8"))
+    assert config["model_type"] == "gpt2"
+
+
+def test_course_lists_exercises_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["course", "exercises", "--json"]) == 0
+    exercises = json.loads(capsys.readouterr().out)
+    assert exercises
+    assert all({"id", "notebook", "signature"} <= set(e) for e in exercises)
+    assert main(["course", "progress"]) == 0
+    assert f"of {len(exercises)} exercises done" in capsys.readouterr().out
+
+
+# ── text as it comes ────────────────────────────────────────────────────────────────────────────
+
+
+def test_half_a_character_is_held_back() -> None:
+    data = "a🗡é".encode()
+    pieces = list(text_pieces(data[i : i + 1] for i in range(len(data))))
+    assert pieces == ["a", "🗡", "é"]
+    assert list(text_pieces([b"a\xf0\x9f"])) == ["a", "\ufffd"]
+    assert "".join(text_pieces([b"\xff", b"b"])) == "\ufffdb"
+
+
+def test_a_stop_text_may_be_spread_over_tokens() -> None:
+    assert "".join(text_pieces([b"one\n", b"\nROM", b"EO: two"], ["\n\nROMEO:"])) == "one"
+    assert "".join(text_pieces([b"aab", b"aac", b"d"], ["aabaad"])) == "aabaacd"
+    assert "".join(text_pieces([b"xaa", b"ab!"], ["aab", "!"])) == "xa"
+    assert "".join(text_pieces([b"x"], [""])) == "x"
+
+
+# ── errors ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    def stand_in(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("gpt2lib.cli.learning.course", stand_in)
+    return main(["course", "progress"])
+
+
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail_with(monkeypatch, KeyboardInterrupt()) == 130
+    capsys.readouterr()
+    assert fail_with(monkeypatch, BrokenPipeError()) == 141
+    assert capsys.readouterr().err == ""
+    assert fail_with(monkeypatch, OSError(28, "No space left on device", "runs/x/a")) == 2
+    assert capsys.readouterr().err == "gpt2lib: runs/x/a: No space left on device\n"
+    assert fail_with(monkeypatch, UserError("two\nlines")) == 2
+    assert capsys.readouterr().err == "gpt2lib: two lines\n"
+    with pytest.raises(ZeroDivisionError):  # a bug is not dressed up as bad input
+        fail_with(monkeypatch, ZeroDivisionError())
+
+
+def test_the_traceback_is_shown_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GPT2LIB_DEBUG", "1")
+    assert fail_with(monkeypatch, UserError("it is so")) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("gpt2lib: it is so\n")
+
+
+def test_a_full_gpu_names_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    import torch
+
+    def stand_in(*arguments: Any, **more: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
+
+    monkeypatch.setattr("gpt2lib.trainer.train", stand_in)
+    assert "--micro_batch 4" in refused("train", "smoke")
+
+
+# ── bad input: one line each, and nothing lost ──────────────────────────────────────────────────
+
+
+def test_an_empty_file(tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "empty.txt").touch()
+    said = refused(*train_args(tmp_path / "run", tmp_path / "empty.txt"))
+    assert "empty.txt is empty" in said
+
+
+def test_a_file_shorter_than_the_block(tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "short.txt").write_text("to be, or not\n", encoding="utf-8")
+    source = tmp_path / "short.txt"
+    said = refused(*train_args(tmp_path / "run", source, "--data.tokenizer", "char"))
+    assert "block_size 32 needs at least 33 tokens" in said
+    assert "short.txt" in said
+
+
+def test_a_file_that_is_not_utf_8(tmp_path: Path, text: Path, refused: Callable[..., str]) -> None:
+    source = tmp_path / "old.txt"
+    source.write_bytes(b"caf\xe9 " * 500)
+    said = refused(*train_args(tmp_path / "run", source))
+    assert "offset 3" in said
+    assert "--data.encoding latin-1" in said
+    # Nothing has begun, so the same folder takes the mended settings.
+    assert main(train_args(tmp_path / "run", source, "--data.encoding", "latin-1")) == 0
+
+
+def test_a_missing_path(tmp_path: Path, text: Path, refused: Callable[..., str]) -> None:
+    said = refused(*train_args(tmp_path / "run", text.with_name("vers.txt")))
+    assert "did you mean 'verse.txt'?" in said
+    said = refused("generate", tmp_path / "no" / "run", "--prompt", "x")
+    assert "there is no folder" in said
+    said = refused("evaluate", tmp_path, "--json")
+    assert "holds no model" in said
+    assert "no such checkpoint" in refused(
+        *train_args(tmp_path / "r", text, "--resume", str(tmp_path / "step-1"))
+    )
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [missing, truncated, flipped])
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json", "tokenizer"])
+def test_a_damaged_checkpoint(
+    damage: Callable[[Path], None],
+    name: str,
+    trained: Path,
+    text: Path,
+    tmp_path: Path,
+    refused: Callable[..., str],
+) -> None:
+    folder = tmp_path / "step-00000002"
+    shutil.copytree(trained / "checkpoints" / "step-00000002", folder)
+    path = folder / name
+    path = min(path.iterdir()) if path.is_dir() else path
+    damage(path)
+    before = state_of(tmp_path)
+    for argv in (
+        ["generate", str(folder), "--prompt", "x"],
+        ["export", str(folder), str(tmp_path / "hf")],
+        train_args(tmp_path / "run", text, "--resume", str(folder)),
+        train_args(tmp_path / "run", text, "--init_from", str(folder)),
+    ):
+        said = refused(*argv)
+        assert path.name in said
+        assert "use another copy" in said
+    after = state_of(tmp_path)
+    assert {k: v for k, v in after.items() if not k.startswith("run")} == before
+
+
+def test_a_tokenizer_that_is_not_the_checkpoint_s(
+    trained: Path, text: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    more = ("--init_from", str(trained), "--data.tokenizer", "char")
+    said = refused(*train_args(tmp_path / "run", text, *more))
+    assert "tokenizer" in said
+    assert str(trained) in said
+    assert main(["prepare", str(text), "--out", str(tmp_path / "p"), "--data.tokenizer=char"]) == 0
+    said = refused("evaluate", trained, "--data", tmp_path / "p")
+    assert "is not the one" in said
+    # one whose files were swapped inside of a checkpoint
+    folder = tmp_path / "step-00000004"
+    shutil.copytree(trained / "checkpoints" / "step-00000004", folder)
+    shutil.rmtree(folder / "tokenizer")
+    shutil.copytree(tmp_path / "p" / "tokenizer", folder / "tokenizer")
+    assert "tokenizer" in refused("generate", folder, "--prompt", "x")
+
+
+def test_a_block_size_above_the_checkpoint_s(
+    trained: Path, text: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    more = ("--init_from", str(trained), "--model.block_size", "64")
+    said = refused(*train_args(tmp_path / "run", text, *more))
+    assert "block_size 64 is above the 32" in said
+
+
+def test_an_output_folder_that_cannot_be_written(
+    trained: Path, text: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    below = tmp_path / "file" / "run"
+    for argv in (
+        train_args(below, text),
+        ["export", str(trained), str(below)],
+        ["prepare", str(text), "--out", str(below), "--data.tokenizer", "char"],
+    ):
+        assert str(below) in refused(*argv)
+    assert str(tmp_path / "file") in refused(*train_args(tmp_path / "file", text))
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_earlier_run_is_never_overwritten(
+    trained: Path, text: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state_of(trained)
+    said = refused(*train_args(trained, text, "--optim.lr", "1e-4"))
+    assert "optim.lr 0.005 → 0.0001" in said
+    assert "--out" in said
+    assert "--out" in refused(*train_args(trained, text, "--resume", "never"))
+    assert "not empty" in refused("export", trained, trained)
+    assert "not empty" in refused("prepare", text, "--out", trained)
+    assert state_of(trained) == before
+
+
+def test_another_folder_is_never_overwritten(
+    text: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    assert "is not a run" in refused(*train_args(tmp_path, text))
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+# ── as a process ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["accelerate.commands.launch", "--cpu", "-m"]])
+def test_the_same_as_a_module_and_through_accelerate(
+    launcher: list[str], text: Path, tmp_path: Path
+) -> None:
+    argv = [sys.executable, "-m", *launcher, "gpt2lib", *train_args(tmp_path / "run", text)]
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "bits per byte" in done.stdout
+    assert (tmp_path / "run" / "result.json").is_file()
