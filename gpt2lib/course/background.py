@@ -43,6 +43,11 @@ class Background:
         arguments: list[str] = read_json(self.record)["arguments"]
         return arguments
 
+    @property
+    def started(self) -> float:
+        """When it was last started, in seconds since the epoch; 0 if it never was."""
+        return float(read_json(self.record)["started"]) if self.record.is_file() else 0.0
+
     def start(self, arguments: list[str]) -> None:
         """Start Python with these arguments, unless it runs so already.
 

@@ -120,7 +120,13 @@ class LiveRun:
         A run that was asked to stop has one; so has a complete one that was launched again with
         other settings.
         """
-        return None if self.running else self.process.last_words(refused=self.result is not None)
+        if self.running:
+            return None
+        result = self.out / "result.json"
+        if not result.is_file():
+            return self.process.last_words()
+        completed = result.stat().st_mtime
+        return self.process.last_words(refused=True) if self.process.started > completed else None
 
     def follow(
         self, refresh: float = 1.0, until: int | None = None, figure: str | None = None
