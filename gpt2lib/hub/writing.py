@@ -1,0 +1,89 @@
+"""A model of ours as a folder that transformers opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2lib.checkpoint import MODEL, write_tensors
+from gpt2lib.errors import UserError
+from gpt2lib.hub.families import FAMILIES
+from gpt2lib.hub.reading import load_pretrained, load_tokenizer_for
+from gpt2lib.storage import MANIFEST, atomic_folder, read_json, write_json
+from gpt2lib.tokenizer import CharTokenizer
+
+
+def export(source: str | Path, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a model and its tokenizer as a transformers folder.
+
+    `AutoModelForCausalLM.from_pretrained(folder)` and `pipeline("text-generation", folder)` then
+    work, and so does all that is built on them.
+
+    Args:
+        source: a run, a checkpoint, or whatever else `load_pretrained` takes.
+        folder: the folder to make.
+        overwrite: replace an earlier export there; other folders are never replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: if the folder is in use, or cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    _check_target(folder, overwrite)
+    model, tokenizer = load_pretrained(source), load_tokenizer_for(source)
+    family = FAMILIES["gpt2"]
+    special = {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot}
+    with atomic_folder(folder) as target:
+        write_json(target / "config.json", family.write_config(model.config, tokenizer.eot))
+        # max_length: past the last position a GPT-2 of transformers ends in an IndexError.
+        generation = {**special, "max_length": model.config.block_size}
+        write_json(target / "generation_config.json", generation)
+        write_tensors(target / MODEL, family.write_tensors(model))
+        tokenizer.save(target, model_max_length=model.config.block_size)
+        if isinstance(tokenizer, CharTokenizer):
+            _write_characters(target, tokenizer, model.config.block_size)
+    # Other programs may change the folder's files, and a manifest would then call it damaged.
+    (folder / MANIFEST).unlink()
+    return folder
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder that does not exist yet")
+    if not any(folder.iterdir()):
+        return
+    config = folder / "config.json"
+    exported = config.is_file() and "model_type" in read_json(config)
+    if not overwrite:
+        way_out = ", or pass overwrite=True to replace it" if exported else ""
+        raise UserError(f"{folder} exists and is not empty; give another folder{way_out}")
+    if not exported:
+        raise UserError(
+            f"{folder} is no transformers folder, so it is not overwritten; give another folder, "
+            "or delete it yourself"
+        )
+
+
+def _write_characters(folder: Path, tokenizer: CharTokenizer, length: int) -> None:
+    """Write a character tokenizer as transformers reads it, with the same ids.
+
+    Every character is a word of its own. There is no token for unknown characters, so that one
+    is refused there as here.
+    """
+    import tokenizers
+
+    vocab = {character: token for token, character in enumerate(tokenizer.characters)}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab))
+    each = tokenizers.Regex(r"[\s\S]")  # unlike ".", this takes line ends too
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Split(each, "isolated")
+    words.decoder = tokenizers.decoders.Fuse()  # joined without spaces
+    words.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": length,
+    }
+    write_json(folder / "tokenizer_config.json", config)
