@@ -20,7 +20,7 @@ from pathlib import Path
 
 from common import NOTEBOOKS, closed_room, copy_for_run, find_notebooks
 
-CELL_SECONDS = {"fast": 300, "full": 3600}
+CELL_SECONDS = {"fast": 600, "full": 3600}
 
 
 def run_one(notebook: Path, *, fast: bool, threads: int) -> tuple[Path, bool, float, str]:
