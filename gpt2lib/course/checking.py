@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import inspect
-import random
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from gpt2lib.course import registry, scores
+from gpt2lib.course.calling import Function, Outcome, arguments_of, call, one_line, seeded
 from gpt2lib.course.comparing import Difference, brief, first_difference, kind_of
 from gpt2lib.course.exercise import Case, CheckResult, Exercise, Misconception, Seen
 from gpt2lib.course.screen import cell_number
 from gpt2lib.course.stubs import is_untouched
 from gpt2lib.errors import UserError
 
-Function = Callable[..., Any]
 BLANK = (None, ..., NotImplemented)
 """What a stub returns that nobody has filled in."""
 
@@ -54,24 +48,15 @@ def judge(exercise: Exercise, function: Function) -> CheckResult:
     try:
         reference = exercise.function()
     except Exception as error:
-        text = f"the check itself failed, not your answer: {_one_line(error)}"
+        text = f"the check itself failed, not your answer: {one_line(error)}"
         return CheckResult(exercise.id, "error", text, use=function)
     try:
         result = _judge(exercise, function, reference)
     except Exception as error:
-        text = f"the check could not judge this answer: {_one_line(error)}"
+        text = f"the check could not judge this answer: {one_line(error)}"
         result = CheckResult(exercise.id, "error", text)
     use = function if result.status == "right" else reference
     return dataclasses.replace(result, use=use)
-
-
-@dataclasses.dataclass
-class _Outcome:
-    """What one call gave: a value or an error, and the name of an argument that it changed."""
-
-    value: Any = None
-    error: BaseException | None = None
-    changed: str | None = None
 
 
 def _judge(exercise: Exercise, function: Function, reference: Function) -> CheckResult:
@@ -87,13 +72,13 @@ def _judge(exercise: Exercise, function: Function, reference: Function) -> Check
     problem = _signature_problem(exercise, function, cases[0])
     if problem:
         return CheckResult(name, "error", problem)
-    outcomes = [_call(function, c, exercise.inplace) for c in cases]
+    outcomes = [call(function, c, exercise.inplace) for c in cases]
     blank = _blank(exercise, outcomes)
     if blank:
         return CheckResult(name, "not attempted", f"{blank}; {goes_on}; {help_}")
     for c, outcome in zip(cases, outcomes, strict=True):
         if outcome.error is not None:
-            text = f"{_one_line(outcome.error, function)} (called with {_arguments(c)})"
+            text = f"{one_line(outcome.error, function)} (called with {arguments_of(c)})"
             return CheckResult(name, "error", text)
     return _compare(exercise, function, reference, cases, outcomes)
 
@@ -103,13 +88,13 @@ def _compare(
     function: Function,
     reference: Function,
     cases: list[Case],
-    outcomes: list[_Outcome],
+    outcomes: list[Outcome],
 ) -> CheckResult:
     """Judge outputs: a known misconception first, then a changed argument, then the difference."""
     seen: Seen | None = None
     difference = Difference("")
     for c, outcome in zip(cases, outcomes, strict=True):
-        wanted = _call(reference, c, exercise.inplace)
+        wanted = call(reference, c, exercise.inplace)
         if wanted.error is not None:
             raise wanted.error
         found = first_difference(wanted.value, outcome.value, exercise.rtol, exercise.atol)
@@ -128,7 +113,7 @@ def _compare(
     if seen is None:
         return CheckResult(exercise.id, "right")
     text = (
-        f"{difference.text}\n  input:    {_arguments(seen.case)}\n"
+        f"{difference.text}\n  input:    {arguments_of(seen.case)}\n"
         f"  expected: {brief(seen.expected)}\n  got:      {brief(seen.got)}"
     )
     return CheckResult(exercise.id, "wrong", text)
@@ -139,20 +124,20 @@ def _shows(
     misconception: Misconception,
     function: Function,
     cases: list[Case],
-    outcomes: list[_Outcome],
+    outcomes: list[Outcome],
     seen: Seen | None,
 ) -> str | None:
     """Return the diagnosis if the answer shows the misconception."""
     said: str | bool | None = None
     if misconception.test is not None:
-        with contextlib.suppress(Exception, SystemExit), _seeded():
+        with contextlib.suppress(Exception, SystemExit), seeded():
             said = misconception.test(function)
     elif seen is not None and misconception.wrong is not None:
         said = all(
             variant.error is None
             and not first_difference(variant.value, o.value, exercise.rtol, exercise.atol)
             for c, o in zip(cases, outcomes, strict=True)
-            for variant in [_call(misconception.wrong, c, exercise.inplace)]
+            for variant in [call(misconception.wrong, c, exercise.inplace)]
         )
     if not said:
         return None
@@ -163,64 +148,12 @@ def _shows(
     return misconception.diagnosis(seen) if seen else misconception.name
 
 
-def _call(function: Function, c: Case, inplace: bool) -> _Outcome:
-    """Call with copies of the arguments and fixed seeds."""
-    args, kwargs = copy.deepcopy((c.args, c.kwargs))
-    outcome = _Outcome()
-    try:
-        with _seeded():
-            outcome.value = function(*args, **kwargs)
-            if inspect.isgenerator(outcome.value):
-                outcome.value = list(outcome.value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit too: nothing in an answer stops a notebook
-        outcome.error = error
-        return outcome
-    if inplace:
-        outcome.value = args[0]
-        return outcome
-    before = [(f"number {i}", a) for i, a in enumerate(c.args, 1)] + list(c.kwargs.items())
-    for (name, was), value in zip(before, (*args, *kwargs.values()), strict=True):
-        if _is_data(value) and first_difference(was, value, 0.0, 0.0):
-            outcome.changed = name
-            break
-    return outcome
-
-
-def _is_data(value: Any) -> bool:
-    kinds = (list, tuple, dict, bytearray)
-    return isinstance(value, kinds) or hasattr(value, "shape") or hasattr(value, "state_dict")
-
-
-@contextlib.contextmanager
-def _seeded() -> Iterator[None]:
-    """Fix the seeds for a call, and give the notebook its own random state back."""
-    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    python_state = random.getstate()
-    numpy_state = numpy.random.get_state() if numpy else None
-    torch_state = torch.get_rng_state() if torch else None
-    try:
-        random.seed(0)
-        if numpy:
-            numpy.random.seed(0)
-        if torch:
-            torch.manual_seed(0)
-        yield
-    finally:
-        random.setstate(python_state)
-        if numpy:
-            numpy.random.set_state(numpy_state)
-        if torch:
-            torch.set_rng_state(torch_state)
-
-
-def _blank(exercise: Exercise, outcomes: list[_Outcome]) -> str | None:
+def _blank(exercise: Exercise, outcomes: list[Outcome]) -> str | None:
     """Return what shows that the stub is not filled in, or None."""
     for outcome in outcomes:
         if isinstance(outcome.error, NotImplementedError):
             return "it raises NotImplementedError"
-        if outcome.error is not None and "ellipsis" in _one_line(outcome.error).lower():
+        if outcome.error is not None and "ellipsis" in one_line(outcome.error).lower():
             return "a `...` is still in it"
     if exercise.inplace or not all(o.error is None for o in outcomes):
         return None
@@ -242,26 +175,3 @@ def _signature_problem(exercise: Exercise, function: Function, c: Case) -> str |
     except TypeError as error:
         return f"it must be callable as {exercise.signature}; yours takes {signature} ({error})"
     return None
-
-
-def _arguments(c: Case) -> str:
-    parts = [brief(a) for a in c.args] + [f"{k}={brief(v)}" for k, v in c.kwargs.items()]
-    return ", ".join(parts) or "nothing"
-
-
-def _one_line(error: BaseException, function: Function | None = None) -> str:
-    """Return type, message and, if it is in the learner's function, the line of the error."""
-    try:
-        message = " ".join(str(error).split())
-    except Exception:
-        message = ""
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    code = getattr(function, "__code__", None)
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f for f in frames if code and f.filename == code.co_filename]
-    if lines and code:
-        last = lines[-1]
-        if last.name != code.co_name:  # a helper that the learner wrote beside the stub
-            return f"{text}, in {last.name}"
-        return f"{text}, in line {(last.lineno or 0) - code.co_firstlineno + 1} of {last.name}"
-    return text
