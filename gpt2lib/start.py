@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
 from gpt2lib.config import TrainConfig
@@ -54,6 +55,8 @@ def start(config: TrainConfig, run: Run) -> Start:
         precision = resolve_precision("auto", device, model, idx)
     (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
     config = config.replace(precision=precision, model=model.config)
+    # The state is one for the whole process, and would refuse another run's precision.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision, cpu=device == "cpu"
     )

@@ -1,0 +1,433 @@
+"""The trainer: exact resume, exact accumulation, refusals, and fine-tuning."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpt2lib import hardware, load_pretrained, trainer
+from gpt2lib.checkpoint import checkpoints, read_tensors
+from gpt2lib.config import TrainConfig
+from gpt2lib.data import IGNORE
+from gpt2lib.errors import UserError
+from gpt2lib.hub import export
+from gpt2lib.optim import learning_rate
+from gpt2lib.runs import Run, open_run
+from gpt2lib.signals import Interrupted
+from gpt2lib.trainer import Trainer, train
+
+STEPS = 8
+
+
+def verse(n_lines: int, words: str, seed: int = 0) -> str:
+    """Return lines drawn from a few words: something a tiny model can learn."""
+    draw = random.Random(seed)
+    return "".join(" ".join(draw.choices(words.split(), k=6)) + "\n" for _ in range(n_lines))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPT2LIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "verse.txt"
+    # About 420 training tokens: 13 windows of 32, so 8 steps of 4 samples cross epochs.
+    path.write_text(verse(40, "the king and queen of night do love thee"), encoding="utf-8")
+    return path
+
+
+def config(text: Path, **changes: Any) -> TrainConfig:
+    values: dict[str, Any] = {
+        "model": {"block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 16, "dropout": 0.2},
+        "data": {"source": str(text), "vocab_size": 280},
+        "optim": {"lr": 1e-2, "warmup_steps": 2},
+        "steps": STEPS,
+        "batch_size": 4,
+        "micro_batch": 2,
+        "precision": "fp32",
+        "device": "cpu",
+        "eval_every": 3,
+        "eval_batches": 2,
+        "save_every": 100,
+        "sample_tokens": 3,
+    }
+    for name, value in changes.items():
+        values[name] = {**values[name], **value} if isinstance(value, dict) else value
+    return TrainConfig.from_dict(values)
+
+
+def tensors(run: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
+    """Return everything a checkpoint holds, as named tensors."""
+    folder = run / "checkpoints" / f"step-{step:08d}"
+    files = sorted(folder.glob("*.safetensors"))
+    return {f"{f.name}:{name}": t for f in files for name, t in read_tensors(f).items()}
+
+
+def log(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    lines = (run / name).read_text(encoding="utf-8").splitlines()
+    timing = {"seconds", "tokens_per_second"}
+    return [{k: v for k, v in json.loads(line).items() if k not in timing} for line in lines]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Ask the run to stop when it has made that many updates, as a signal would."""
+    original = Trainer.update
+
+    def update(self: Trainer, bar: Any) -> bool:
+        self.stop.signum = 15 if self.step + 1 in steps else 0
+        return original(self, bar)
+
+    monkeypatch.setattr(Trainer, "update", update)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train(config(text), run)
+    return run
+
+
+def test_a_run_leaves_what_it_promises(uninterrupted: Path, text: Path) -> None:
+    result = json.loads((uninterrupted / "result.json").read_text(encoding="utf-8"))
+    assert result["steps"] == STEPS
+    assert result["train_tokens"] == STEPS * 4 * 16
+    assert result["precision"] == "fp32"
+    updates = [m for m in log(uninterrupted) if "loss" in m]
+    assert [m["step"] for m in updates] == list(range(1, STEPS + 1))
+    rates = [learning_rate(i, STEPS, config(text).optim) for i in range(STEPS)]
+    assert [m["lr"] for m in updates] == rates
+    assert [m["step"] for m in log(uninterrupted) if "val_loss" in m] == [0, 3, 6, STEPS]
+    assert [s["step"] for s in log(uninterrupted, "samples.jsonl")] == [0, 3, 6, STEPS]
+    assert updates[-1]["loss"] < updates[0]["loss"]
+
+
+def test_resumed_is_bitwise_the_uninterrupted_run(
+    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, accumulation, epoch boundaries, and two interruptions."""
+    run = tmp_path / "parts"
+    stop_after(monkeypatch, 2, 5)
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="goes on from there") as stopped:
+            train(config(text), run)
+        assert stopped.value.signum == 15
+    train(config(text), run)
+    expected, got = tensors(uninterrupted), tensors(run)
+    assert expected.keys() == got.keys()
+    different = [name for name in expected if not torch.equal(expected[name], got[name])]
+    assert not different
+    assert any(name.startswith("optimizer") for name in expected)
+    assert log(run) == log(uninterrupted)
+    assert log(run, "samples.jsonl") == log(uninterrupted, "samples.jsonl")
+
+
+def test_a_crash_after_a_checkpoint_loses_no_line_and_doubles_none(
+    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "crash"
+    original = Trainer.update
+
+    def update(self: Trainer, bar: Any) -> bool:
+        if self.step == 5:
+            raise RuntimeError("power cut")
+        return original(self, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", update)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config(text, save_every=2), run)
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 5, "lo')  # torn in the middle of a line
+    train(config(text, save_every=2), run)
+    assert log(run) == log(uninterrupted)
+
+
+def test_a_damaged_newest_checkpoint_is_skipped(
+    uninterrupted: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = tmp_path / "damaged"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(Interrupted):
+            train(config(text, save_every=3), run)
+    newest = checkpoints(run)[-1]
+    assert newest.name == "step-00000005"
+    weights = newest / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    train(config(text, save_every=3), run)
+    assert "step-00000005" in caplog.text
+    assert "altered" in caplog.text
+    assert all(torch.equal(a, b) for a, b in zip_tensors(uninterrupted, run))
+
+
+def zip_tensors(a: Path, b: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    left, right = tensors(a), tensors(b)
+    assert left.keys() == right.keys()
+    return [(left[name], right[name]) for name in left]
+
+
+def test_an_explicit_checkpoint_is_continued_in_a_new_folder(
+    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(Interrupted):
+            train(config(text), first)
+    train(config(text), tmp_path / "second", resume=str(checkpoints(first)[-1]))
+    assert all(torch.equal(a, b) for a, b in zip_tensors(uninterrupted, tmp_path / "second"))
+
+
+def test_a_complete_run_says_so_and_is_left_alone(uninterrupted: Path, text: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*")}
+    result = train(config(text), uninterrupted)
+    assert result["already_complete"]
+    assert result["bits_per_byte"] > 0
+    assert before == {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "resume", "message"),
+    [
+        ({"optim": {"lr": 3e-3}}, "auto", r"optim\.lr 0\.01 → 0\.003.*choose another --out"),
+        ({"seed": 3}, "auto", "seed 1337 → 3"),
+        ({}, "never", "holds an earlier run"),
+        ({}, "nowhere", "no such checkpoint"),
+    ],
+)
+def test_an_earlier_run_is_never_overwritten(
+    uninterrupted: Path, text: Path, changes: dict[str, Any], resume: str, message: str
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*")}
+    with pytest.raises(UserError, match=message):
+        train(config(text, **changes), uninterrupted, resume)
+    assert before == {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*")}
+
+
+def test_what_changes_no_number_may_change(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 2)
+    with pytest.raises(Interrupted):
+        train(config(text), tmp_path / "run")
+    assert train(config(text, eval_every=5, keep=1), tmp_path / "run")["steps"] == STEPS
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, None])
+def test_accumulation_equals_the_big_batch(
+    text: Path, tmp_path: Path, micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the pieces have different numbers of targets to score."""
+    original = trainer.batch
+
+    def with_ignored(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        idx, targets = original(*arguments)
+        hidden = (idx.sum(1) % 13).long()  # depends on the sample alone, not on its piece
+        for row, n in enumerate(hidden.tolist()):
+            targets[row, :n] = IGNORE
+        return idx, targets
+
+    monkeypatch.setattr(trainer, "batch", with_ignored)
+    plain = config(text, model={"dropout": 0.0}, optim={"grad_clip": 0.0}, micro_batch=4)
+    losses = {}
+    for name, size in (("whole", 4), ("pieces", micro_batch)):
+        train(plain.replace(micro_batch=size), tmp_path / name)
+        losses[name] = torch.tensor([m["loss"] for m in log(tmp_path / name) if "loss" in m])
+    torch.testing.assert_close(losses["pieces"], losses["whole"], atol=2e-5, rtol=0)
+    for name, a in tensors(tmp_path / "whole").items():
+        if name.startswith("model"):
+            torch.testing.assert_close(tensors(tmp_path / "pieces")[name], a, atol=1e-4, rtol=0)
+
+
+def test_gradient_checkpointing_changes_no_number(
+    uninterrupted: Path, text: Path, tmp_path: Path
+) -> None:
+    train(config(text, gradient_checkpointing=True), tmp_path / "run")
+    losses = [[m["loss"] for m in log(r) if "loss" in m] for r in (uninterrupted, tmp_path / "run")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_a_sick_gradient_never_reaches_the_weights(text: Path, tmp_path: Path) -> None:
+    quiet = config(text, sample_tokens=0)
+    sick = Trainer(quiet, open_run(tmp_path / "run", quiet))
+    with torch.no_grad():
+        sick.raw_model.transformer.h[1].mlp.c_fc.weight[0, 0] = torch.nan
+    before = sick.raw_model.lm_head.weight.clone()
+    with pytest.raises(UserError, match="weights were not touched"):
+        sick.run()
+    assert torch.equal(sick.raw_model.lm_head.weight, before)
+    assert not checkpoints(tmp_path / "run")
+
+
+def test_samples_come_in_the_order_of_the_seed_and_no_other(text: Path, tmp_path: Path) -> None:
+    """Accumulation and steps cut one and the same sequence of samples."""
+    seen = {}
+    for size in (1, 4):
+        changed = config(text, micro_batch=size)
+        run = Trainer(changed, open_run(tmp_path / f"by-{size}", changed))
+        rows = []
+        for run.step in range(STEPS):
+            rows += [idx for idx, _ in run.micro_batches()]
+        seen[size] = torch.cat(rows)
+    assert torch.equal(seen[1], seen[4])
+    assert len(seen[1].unique(dim=0)) > STEPS
+
+
+def test_precision_auto_takes_the_faster_and_keeps_it(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="gpt2lib")
+    wanted = config(text, precision="auto")
+    monkeypatch.setattr(hardware, "time_precisions", lambda *_: {"fp32": 0.02, "bf16": 0.01})
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Interrupted):
+            train(wanted, tmp_path / "run")
+    assert "auto → bf16" in caplog.text
+    # Resumed where float32 seems faster, it still goes on as it began.
+    monkeypatch.setattr(hardware, "time_precisions", lambda *_: {"fp32": 0.01, "bf16": 0.02})
+    assert train(wanted, tmp_path / "run")["precision"] == "bf16"
+    assert train(wanted, tmp_path / "other")["precision"] == "fp32"
+
+
+def test_timing_precisions_leaves_no_trace(text: Path, tmp_path: Path) -> None:
+    run = Trainer(config(text), open_run(tmp_path / "run", config(text)))
+    idx, _ = run.micro_batches()[0]
+    before = torch.get_rng_state()
+    seconds = hardware.time_precisions(run.raw_model, idx, repeats=1)
+    assert set(seconds) == {"fp32", "bf16"}
+    assert min(seconds.values()) > 0
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(p.grad is None for p in run.raw_model.parameters())
+
+
+def test_batches_that_do_not_divide_are_refused(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"4 .* does not divide by micro_batch 3"):
+        train(config(text, micro_batch=3), tmp_path / "run")
+
+
+def test_launched_by_many_but_alone_is_refused(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `torchrun` on a machine without GPUs does: N single runs, silently."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="2 processes were launched"):
+        train(config(text), tmp_path / "run")
+
+
+# ── fine-tuning ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def transformers_made(tmp_path_factory: pytest.TempPathFactory, uninterrupted: Path) -> Path:
+    """A small GPT-2 that transformers initialised and saved, with a tokenizer beside it."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("hf") / "small"
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints(uninterrupted)[-1] / "tokenizer")
+    shape = {"n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    eot = tokenizer.eos_token_id
+    hf = GPT2Config(vocab_size=len(tokenizer), bos_token_id=eot, eos_token_id=eot, **shape)
+    GPT2LMHeadModel(hf).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_fine_tuning_a_transformers_checkpoint(
+    transformers_made: Path, text: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    wanted = config(text, model={"dropout": 0.0}, steps=30, init_from=str(transformers_made))
+    train(wanted, tmp_path / "tuned")
+    held_out = [m["val_loss"] for m in log(tmp_path / "tuned") if "val_loss" in m]
+    assert held_out[-1] < held_out[0] - 0.5
+    export(tmp_path / "tuned", tmp_path / "exported")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    idx = tokenizer("the king and queen", return_tensors="pt").input_ids
+    ours = load_pretrained(tmp_path / "tuned")
+    torch.testing.assert_close(again(idx).logits, ours(idx), atol=1e-5, rtol=0)
+
+
+def test_fine_tuning_starts_from_the_very_weights(
+    uninterrupted: Path, text: Path, tmp_path: Path
+) -> None:
+    wanted = config(text, init_from=str(uninterrupted))
+    run = Trainer(wanted, open_run(tmp_path / "run", wanted))
+    for name, p in load_pretrained(uninterrupted).named_parameters():
+        assert torch.equal(p, dict(run.raw_model.named_parameters())[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"tokenizer": "char"}}, "not the one that .* was trained with"),
+        ({"data": {"tokenizer": "bpe", "vocab_size": 270}}, "not the one that .* was trained with"),
+        ({"model": {"block_size": 64}}, "64.*32"),
+        ({"init_from": "no/such/folder"}, "no/such/folder"),
+    ],
+)
+def test_fine_tuning_refuses_what_does_not_fit(
+    transformers_made: Path, text: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(config(text, **{"init_from": str(transformers_made), **changes}), tmp_path / "run")
+
+
+def test_a_checkpoint_of_another_text_is_refused(
+    uninterrupted: Path, text: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(verse(40, "ships sail on seas of salt", seed=1), encoding="utf-8")
+    with pytest.raises(UserError, match=r"the (tokenizer|source) is not the one of"):
+        train(config(other), tmp_path / "run", resume=str(checkpoints(uninterrupted)[-1]))
+
+
+def test_run_forgets_only_later_lines(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for step in range(5):
+        run.log("metrics.jsonl", step=step)
+    run.forget_after(2)
+    assert [m["step"] for m in log(tmp_path)] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does(text: Path, tmp_path: Path) -> None:
+    """Two gloo processes, the same global batch: the same losses within float tolerance."""
+    wanted = config(text, model={"dropout": 0.0})
+    train(wanted, tmp_path / "one")
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import sys\nfrom gpt2lib import load_config, train\n"
+        "train(load_config(sys.argv[1]), sys.argv[2])\n",
+        encoding="utf-8",
+    )
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps(wanted.to_dict()), encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run([*launch, script, settings, tmp_path / "two"], check=True, timeout=300)
+    one, two = (
+        torch.tensor([m["loss"] for m in log(tmp_path / name) if "loss" in m])
+        for name in ("one", "two")
+    )
+    torch.testing.assert_close(two, one, atol=1e-4, rtol=0)
+    assert len(two) == STEPS
