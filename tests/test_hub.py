@@ -20,7 +20,14 @@ from transformers_twin import randomise, twins
 from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
-from gpt2lib.hub import export, load_pretrained, load_tokenizer_for, resolve, tokenizer_folder
+from gpt2lib.hub import (
+    export,
+    load_pretrained,
+    load_tokenizer_for,
+    model_config,
+    resolve,
+    tokenizer_folder,
+)
 from gpt2lib.hub import writing as hub_writing
 from gpt2lib.model import GPT
 from gpt2lib.storage import atomic_folder
@@ -122,7 +129,7 @@ def test_the_exported_config_says_what_the_model_is(tmp_path: Path) -> None:
     assert (config.resid_pdrop, config.embd_pdrop, config.attn_pdrop) == (0.25, 0.25, 0.25)
     assert config.activation_function == "gelu_new" and config.tie_word_embeddings
     assert config.dtype == torch.float32
-    assert load_pretrained(folder).config == SMALL.replace(dropout=0.25)
+    assert load_pretrained(folder).config == model_config(folder) == SMALL.replace(dropout=0.25)
 
 
 def test_a_round_trip_changes_no_byte(tmp_path: Path) -> None:

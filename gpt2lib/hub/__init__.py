@@ -8,7 +8,15 @@ A family of transformers models is one entry of `gpt2lib.hub.families.FAMILIES`.
 """
 
 from gpt2lib.hub.find import KIND, resolve
-from gpt2lib.hub.reading import load_pretrained, load_tokenizer_for, tokenizer_folder
+from gpt2lib.hub.reading import load_pretrained, load_tokenizer_for, model_config, tokenizer_folder
 from gpt2lib.hub.writing import export
 
-__all__ = ["KIND", "export", "load_pretrained", "load_tokenizer_for", "resolve", "tokenizer_folder"]
+__all__ = [
+    "KIND",
+    "export",
+    "load_pretrained",
+    "load_tokenizer_for",
+    "model_config",
+    "resolve",
+    "tokenizer_folder",
+]

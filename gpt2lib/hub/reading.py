@@ -54,6 +54,11 @@ def load_pretrained(
     return model.eval()
 
 
+def model_config(source: str | Path) -> GPTConfig:
+    """Return the shape of a model without loading its weights; errors as in `load_pretrained`."""
+    return _read_config(resolve(source))[0]
+
+
 def tokenizer_folder(source: str | Path) -> Path:
     """Return the folder with the tokenizer's files of a model, found as `resolve` finds it."""
     folder = resolve(source)

@@ -1,0 +1,156 @@
+"""What a model and a run cost, before any of it is spent: parameters, FLOPs, bytes, tokens.
+
+All of it is arithmetic on the configuration; torch is not imported.
+
+Conventions for FLOPs. A multiplication and an addition are two. Counted are the products of
+matrices: 2 FLOPs a weight and token, and in attention 2·T·C a token for the scores and again for
+the weighted sum, T being the whole context (a causal kernel may skip half of that). Look-ups,
+biases, layer norms, softmax and GELU are left out. The backward pass costs twice the forward
+pass, since each product has two gradients.
+
+Shapes: C = d = n_embd channels, L = n_layer, T = block_size, V = vocab_size.
+
+Reference: Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022, appendix B.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpt2lib.config import SIZES, GPTConfig, TrainConfig
+
+BYTES = 4
+"""Of a number in float32: weights, gradients and moments stay so in every precision."""
+
+
+def parameter_parts(config: GPTConfig) -> dict[str, int]:
+    """Count the parameters of each part of the model.
+
+    Summed, with biases and a tied head, they are V·d + T·d + L·(12·d² + 13·d) + 2·d.
+    """
+    d, n_layer = config.n_embd, config.n_layer
+    bias = int(config.bias)
+    norms = 2 * n_layer + 1  # two a block, and a last one
+    return {
+        "token embedding": config.vocab_size * d,
+        "position embedding": config.block_size * d,
+        "attention": n_layer * (3 * d * d + d * d + bias * (3 * d + d)),  # c_attn, c_proj
+        "MLP": n_layer * (4 * d * d + 4 * d * d + bias * (4 * d + d)),  # c_fc, c_proj
+        "layer norms": norms * (d + bias * d),
+        "output head": 0 if config.tie_weights else config.vocab_size * d,
+    }
+
+
+def count_parameters(config: GPTConfig) -> int:
+    """Count all parameters, a tied one once: 124,439,808 for GPT-2 small."""
+    return sum(parameter_parts(config).values())
+
+
+def forward_flops(config: GPTConfig) -> dict[str, int]:
+    """Count the FLOPs of one token in a forward pass over a full context, part by part."""
+    d, n_layer = config.n_embd, config.n_layer
+    return {
+        "attention, projections": n_layer * 2 * 4 * d * d,
+        "attention, scores and sums": n_layer * 2 * 2 * config.block_size * d,
+        "MLP": n_layer * 2 * 8 * d * d,
+        "output head": 2 * config.vocab_size * d,
+    }
+
+
+def training_flops(config: GPTConfig, gradient_checkpointing: bool = False) -> int:
+    """Count the FLOPs of one token in an update: three forward passes.
+
+    With gradient checkpointing the blocks run forward a second time, in the backward pass. PyTorch
+    stops once it has what the backward pass needs, which without dropout is before the last
+    product of each block.
+    """
+    parts = forward_flops(config)
+    total = sum(parts.values())
+    if not gradient_checkpointing:
+        return 3 * total
+    last = 0 if config.dropout else config.n_layer * 2 * 4 * config.n_embd**2  # mlp.c_proj
+    return 3 * total + total - parts["output head"] - last
+
+
+def memory(config: GPTConfig) -> dict[str, int]:
+    """Count the bytes that grow with the number of parameters alone; activations come on top.
+
+    AdamW keeps two moments a parameter. A checkpoint is the weights and the moments.
+    """
+    weights = BYTES * count_parameters(config)
+    return {
+        "weights": weights,
+        "gradients": weights,
+        "optimizer": 2 * weights,
+        "checkpoint": 3 * weights,
+    }
+
+
+def estimate(config: TrainConfig) -> dict[str, Any]:
+    """Estimate a run.
+
+    The size of the vocabulary is the tokenizer's, as in training. A character tokenizer knows it
+    only once it has read the text, so the text is read then.
+
+    Returns:
+        Plain dictionaries, ready for JSON:
+        `model`, the shape with its true vocabulary;
+        `parameters`, `total` and `parts`;
+        `flops_per_token`, `forward`, `training` and the `parts` of the forward pass;
+        `bytes`, `weights`, `gradients`, `optimizer`, `checkpoint`, and `disk`, at most needed
+        for the checkpoints that are kept and the one being written;
+        `run`, `steps`, `tokens_per_step`, `tokens` and `flops`.
+
+    Raises:
+        UserError: if `init_from`, the text or the tokenizer cannot be read.
+    """
+    model = resolved_model(config)
+    flops = training_flops(model, config.gradient_checkpointing)
+    per_step = config.batch_size * model.block_size
+    tokens = config.steps * per_step
+    of_parameters = memory(model)
+    forward = forward_flops(model)
+    return {
+        "model": model.to_dict(),
+        "parameters": {"total": count_parameters(model), "parts": parameter_parts(model)},
+        "flops_per_token": {"forward": sum(forward.values()), "training": flops, "parts": forward},
+        "bytes": {**of_parameters, "disk": (config.keep + 1) * of_parameters["checkpoint"]},
+        "run": {
+            "steps": config.steps,
+            "tokens_per_step": per_step,
+            "tokens": tokens,
+            "flops": tokens * flops,
+        },
+    }
+
+
+def resolved_model(config: TrainConfig) -> GPTConfig:
+    """Return the shape that the run will have: the vocabulary is known, `init_from` is read."""
+    if config.init_from is None:
+        return config.model.replace(vocab_size=_vocab_size(config))
+    if config.init_from in SIZES:  # no need to download half a gigabyte to know these
+        known = GPTConfig.preset(config.init_from)
+    else:
+        from gpt2lib.hub import model_config
+
+        known = model_config(config.init_from)
+    return known.replace(block_size=config.model.block_size, dropout=config.model.dropout)
+
+
+def _vocab_size(config: TrainConfig) -> int:
+    """Return how many tokens the tokenizer of the run will have."""
+    from gpt2lib.data import is_prepared, open_prepared
+
+    data = config.data
+    if is_prepared(data.source):
+        return open_prepared(data.source).tokenizer.vocab_size
+    if data.tokenizer in ("auto", "bpe"):
+        return data.vocab_size
+    if data.tokenizer == "char":
+        from gpt2lib.corpora import load_corpus
+
+        corpus = load_corpus(data)
+        return len({c for part in (corpus.train(), corpus.val()) for text in part for c in text})
+    from gpt2lib.tokenizer import load_tokenizer
+
+    return load_tokenizer(data.tokenizer).vocab_size
