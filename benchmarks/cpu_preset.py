@@ -4,7 +4,7 @@
     python benchmarks/cpu_preset.py --list     # only say what would run
 
 Every trial trains on the bundled plays and scores all held-out text. The rows go to
-`cpu_preset.csv` beside this file. `train_seconds` depends on the machine and on what else it
+`gpt2lib/presets/cpu_trials.csv`. `train_seconds` depends on the machine and on what else it
 does; `cpu_seconds` (processor time of the trial's process) much less.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CSV = Path(__file__).with_name("cpu_preset.csv")
+CSV = Path(__file__).parents[1] / "gpt2lib" / "presets" / "cpu_trials.csv"
 TOKENS = {1024: 1_874_921, 2048: 1_617_958, 4096: 1_435_545}
 """The training tokens of the plays for a vocabulary, to turn epochs into steps."""
 

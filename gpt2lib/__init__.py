@@ -20,7 +20,7 @@ _HOME = {
     "generate": "sampling",
     "load_config": "config",
     "load_pretrained": "hub",
-    "load_tokenizer": "tokenizer",
+    "load_tokenizer_for": "hub",
     "prepare": "data",
     "stream": "sampling",
     "train": "trainer",
@@ -34,7 +34,7 @@ __all__ = [
     "generate",
     "load_config",
     "load_pretrained",
-    "load_tokenizer",
+    "load_tokenizer_for",
     "prepare",
     "stream",
     "train",
@@ -44,10 +44,9 @@ if TYPE_CHECKING:
     from gpt2lib.config import GPTConfig, TrainConfig, load_config
     from gpt2lib.data import prepare
     from gpt2lib.errors import UserError
-    from gpt2lib.hub import export, load_pretrained
+    from gpt2lib.hub import export, load_pretrained, load_tokenizer_for
     from gpt2lib.model import GPT
     from gpt2lib.sampling import generate, stream
-    from gpt2lib.tokenizer import load_tokenizer
     from gpt2lib.trainer import train
 
 
