@@ -224,6 +224,8 @@ def test_every_preset_goes_through_the_parser_unchanged(
         ("train smoke --steps 0", "steps must be at least 1, not 0"),
         ("train", "train needs a preset or a YAML file; presets: "),
         ("train smoek", "did you mean 'smoke'?"),
+        ("estimate", "estimate needs a preset, a size or a YAML file; there are "),
+        ("estimate --json gpt3", "did you mean"),
         ("generate", "generate needs RUN and --prompt"),
         ("generate x --prompt y --top_k q", "--top_k must be of type int, not 'q'"),
         ("generate x --prompt y --max_new_tokens 0", "must be at least 1, not 0"),
@@ -280,7 +282,7 @@ def test_train_leaves_a_whole_run_and_says_so(
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     assert f"{result['loss']:.4f} nats per token" in out
     assert f"{result['bits_per_byte']:.4f}" in out
-    assert "minutes" in out
+    assert f"4 steps, {result['train_seconds']:.1f} seconds" in out
     assert result["sample"].split()[0] in out
     assert all(name in out for name in files)
     assert f"gpt2lib generate {run} --prompt" in out
@@ -385,6 +387,23 @@ def test_generate_agrees_with_the_library(
     assert capsys.readouterr().out == tokenizer.decode(ids) + "\n"
 
 
+def test_generate_does_not_write_the_end_of_text_token(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpt2lib.hub import load_tokenizer_for
+
+    tokenizer = load_tokenizer_for(trained)
+    drawn = [*tokenizer.encode(" love"), tokenizer.eot]
+
+    def stand_in(*arguments: Any, stop: tuple[int, ...], **options: Any) -> Iterator[int]:
+        assert stop == (tokenizer.eot,)
+        yield from drawn
+
+    monkeypatch.setattr("gpt2lib.sampling.stream", stand_in)
+    assert main(["generate", str(trained), "--prompt", "thou"]) == 0
+    assert capsys.readouterr().out == "thou love\n"
+
+
 def test_a_wrong_sampling_option_prints_nothing(trained: Path, refused: Callable[..., str]) -> None:
     assert "top_p" in refused("generate", trained, "--prompt", "the", "--top_p", "1.5")
     assert "temperature" in refused("generate", trained, "--prompt", "a", "--temperature", "-1")
@@ -429,6 +448,20 @@ def test_prepare_and_train_on_it(
     assert (folder / "train.tokens").is_file()
     out = capsys.readouterr().out.split("gpt2lib train cpu ")[1].split()  # what it says to do next
     assert main(train_args(tmp_path / "run", folder, *out)) == 0
+
+
+def test_estimate_counts_what_the_model_has(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gpt2lib import load_pretrained
+
+    assert main(["estimate", str(trained / "config.yaml"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"]["total"] == load_pretrained(trained).num_parameters()
+    assert main(["estimate", "--json", "gpt2"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"]["total"] == 124_439_808
+    assert main(["estimate", "gpt2", "--model.tie_weights", "false"]) == 0
+    assert "163,037,184" in capsys.readouterr().out
 
 
 def test_export_opens_in_transformers(

@@ -84,6 +84,10 @@ def _out_of_memory(config: TrainConfig) -> str:
     )
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
+
+
 def print_result(result: dict[str, Any], folder: Path) -> None:
     """Print what a run reached, where it lies, and what to do next."""
     if result.get("already_complete"):
@@ -92,7 +96,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         print(f"\n{folder} is complete:\n")
     rows = scores_table(result) if "loss" in result else {"held-out loss": "no held-out text"}
     rows["training"] = (
-        f"{result['steps']:,} steps, {result['train_seconds'] / 60:.1f} minutes, "
+        f"{result['steps']:,} steps, {_duration(result['train_seconds'])}, "
         f"{result['tokens_per_second']:,.0f} tokens/s on {result['device']} "
         f"({result['precision']})"
     )
