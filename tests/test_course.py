@@ -1,5 +1,6 @@
 """The course engine: verdicts, diagnoses, sources, progress, figures."""
 
+import hashlib
 import json
 import math
 import subprocess
@@ -267,6 +268,7 @@ def test_in_place_exercises_compare_the_argument():
         inplace=True,
     )
     assert judge(exercise, lambda t: t.add_(1)).status == "right"
+    assert judge(exercise, untouched_dots).status == "not attempted"
     wrong = judge(exercise, lambda t: t + 1)
     assert wrong.status == "wrong"
     assert "4 of 4 values differ" in wrong.diagnosis
@@ -435,6 +437,7 @@ def test_sources_have_code_link_and_hash():
     assert text.splitlines()[first - 1].startswith("class UserError")
     assert "../gpt2lib/errors.py#L" in shown.link
     assert shown.code in text
+    assert shown.sha256 == hashlib.sha256(shown.code.encode()).hexdigest()
     assert "```python\nclass UserError" in shown.markdown
 
 

@@ -85,6 +85,7 @@ def test_rendered_outputs(rendered):
     assert "nats per byte" in wrong[0].data["text/html"]
     assert figure[0].metadata["image/png"]["alt"] == "Two squares: the left is 1."
     assert "image/png" in figure[0].data
+    assert "Two squares: the left is 1." in figure[1].data["text/html"]
     assert "```python\nclass UserError" in source[0].data["text/markdown"]
     assert printed[0].text == "<object object at 0x…>\n../notebooks\nb\n~\n"
     assert "blocked" in blocked[0].text

@@ -7,6 +7,8 @@ same on every theme. matplotlib is imported only when something is drawn.
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import json
 import os
@@ -51,7 +53,7 @@ def style() -> None:
 
 
 def show(fig: Any, name: str, alt: str) -> None:
-    """Display a figure with alt text, and close it.
+    """Display a figure with its alt text as caption, and close it.
 
     `make render` sets GPT2LIB_FIGURES to a folder; the figure is then also written there as
     NAME.png.
@@ -81,11 +83,11 @@ def show(fig: Any, name: str, alt: str) -> None:
     if shell() is None:
         show_output(text)
         return
-    import base64
-
     png = base64.b64encode(buffer.getvalue()).decode("ascii")
     metadata = {"image/png": {"alt": alt}, "gpt2lib": {"figure": name, "alt": alt}}
     show_output(text, metadata=metadata, png=png)
+    # JupyterLab and GitHub drop the alt text of an image output, so it is a caption, too.
+    show_output(text, html=f"<p><small>{html.escape(alt)}</small></p>")
 
 
 def read_metrics(run: str | Path) -> list[dict[str, float]]:
