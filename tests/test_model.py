@@ -55,10 +55,11 @@ def test_names_and_shapes_are_those_of_transformers() -> None:
         assert value.shape == (theirs[name].T if linear else theirs[name]).shape, name
 
 
+@pytest.mark.parametrize("std", [0.2, 0.02])
 @pytest.mark.parametrize("tie_weights", [True, False])
 @pytest.mark.parametrize("T", [1, 5, 16])
-def test_logits_are_those_of_transformers(T: int, tie_weights: bool) -> None:
-    ours, theirs = twins(TINY.replace(tie_weights=tie_weights))
+def test_logits_are_those_of_transformers(T: int, tie_weights: bool, std: float) -> None:
+    ours, theirs = twins(TINY.replace(tie_weights=tie_weights), std=std)
     idx = tokens(3, T)
     with torch.no_grad():
         torch.testing.assert_close(ours(idx), theirs(idx).logits, atol=1e-5, rtol=1e-5)

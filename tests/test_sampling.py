@@ -17,14 +17,15 @@ from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
 from gpt2lib.sampling import generate, next_token_probabilities, stream
 
-TINY = GPTConfig(vocab_size=30, block_size=12, n_layer=2, n_head=2, n_embd=16)
+# An untied head: a tied one mostly repeats the last token, and then a wrong crop changes nothing.
+TINY = GPTConfig(vocab_size=30, block_size=12, n_layer=2, n_head=2, n_embd=16, tie_weights=False)
 weights_of = st.lists(st.integers(1, 1000), min_size=2, max_size=20, unique=True)
 
 
 @pytest.fixture
 def model() -> GPT:
     made = GPT(TINY).eval()
-    randomise(made)
+    randomise(made, embedding_std=0.5)
     return made
 
 
@@ -127,6 +128,7 @@ def test_greedy_is_a_loop_of_argmax_and_crops_at_block_size(model: GPT) -> None:
         idx = torch.cat((idx, logits[:, -1].argmax(-1, keepdim=True)), dim=1)
     assert torch.equal(got, idx)
     assert got.shape == (1, 25)
+    assert len(set(got[0, 12:].tolist())) > 3  # the tokens differ, so the crop matters
 
 
 def test_a_prompt_above_block_size_is_cropped(model: GPT) -> None:
@@ -138,7 +140,7 @@ def test_a_prompt_above_block_size_is_cropped(model: GPT) -> None:
 
 def test_greedy_tokens_are_those_of_transformers() -> None:
     for seed in range(3):
-        ours, theirs = twins(TINY.replace(block_size=32), seed)
+        ours, theirs = twins(TINY.replace(block_size=32), seed, embedding_std=0.5)
         idx = prompt(B=2)
         wanted = theirs.generate(
             idx,
@@ -209,8 +211,18 @@ def test_the_mode_of_the_model_is_put_back_and_dropout_stays_off() -> None:
     next(tokens)
     tokens.close()
     assert model.training
-    assert not generate(model.eval(), prompt(), 1).requires_grad
+    generate(model.eval(), prompt(), 1)
     assert not model.training
+
+
+def test_no_gradients_are_kept_while_sampling(model: GPT) -> None:
+    seen: list[bool] = []
+    model.register_forward_hook(lambda _, __, logits: seen.append(logits.requires_grad))
+    tokens = stream(model, prompt(), 3)
+    next(tokens)
+    assert torch.is_grad_enabled()  # between two tokens the caller's setting holds
+    list(tokens)
+    assert seen == [False] * 3
 
 
 @pytest.mark.parametrize(

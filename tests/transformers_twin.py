@@ -12,24 +12,29 @@ from gpt2lib.model import GPT
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
-def randomise(model: nn.Module, seed: int = 0) -> None:
+def randomise(
+    model: nn.Module, seed: int = 0, std: float = 0.2, embedding_std: float = 0.02
+) -> None:
     """Draw every parameter anew, biases and gains too, so that nothing is 0 or 1 by chance.
 
-    The embeddings are small: then the epsilon of the layer norms matters.
+    With small embeddings the epsilon of the first layer norm matters; with a small `std` that of
+    the last one does, too. With large embeddings the likeliest tokens differ from place to place.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            std = 0.02 if "wte" in name or "wpe" in name else 0.2
-            p.normal_(std=std, generator=generator)
+            embedding = "wte" in name or "wpe" in name
+            p.normal_(std=embedding_std if embedding else std, generator=generator)
             if "ln_" in name and name.endswith("weight"):
                 p.add_(1.0)
 
 
-def twins(config: GPTConfig, seed: int = 0) -> tuple[GPT, GPT2LMHeadModel]:
+def twins(
+    config: GPTConfig, seed: int = 0, std: float = 0.2, embedding_std: float = 0.02
+) -> tuple[GPT, GPT2LMHeadModel]:
     """Return our model and its twin, both in evaluation mode."""
     ours = GPT(config).eval()
-    randomise(ours, seed)
+    randomise(ours, seed, std, embedding_std)
     theirs = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=config.vocab_size,
