@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
 from gpt2lib.config import TrainConfig
-from gpt2lib.data import Prepared, batch, prepare
+from gpt2lib.data import Prepared, batch, prepare, sample_windows
 from gpt2lib.errors import UserError
 from gpt2lib.hardware import resolve_device, resolve_precision
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
@@ -51,7 +51,9 @@ def start(config: TrainConfig, run: Run) -> Start:
     precision = _earlier_precision(run) or config.precision
     if precision == "auto":
         size = min(8, config.micro_batch or config.batch_size)
-        idx, _ = batch(data.train, range(size), model.config.block_size)
+        block_size = model.config.block_size
+        starts = sample_windows(len(data.train), block_size, config.seed, range(size))
+        idx, _ = batch(data.train, starts, block_size)
         precision = resolve_precision("auto", device, model, idx)
     (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
     config = config.replace(precision=precision, model=model.config)
