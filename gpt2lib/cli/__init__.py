@@ -8,6 +8,7 @@ the traceback is shown as well.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -108,6 +109,8 @@ def _refuse(message: str) -> int:
 
 def entry_point() -> None:
     """Run `main` as a process: its code becomes the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without some character shows "?"
     code = main()
     try:
         sys.stdout.flush()
