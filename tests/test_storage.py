@@ -122,7 +122,7 @@ def test_a_rename_that_fails_puts_the_old_folder_back(sealed, monkeypatch):
 
 
 def test_every_file_is_flushed_before_the_manifest_and_the_manifest_before_the_rename(
-    tmp_path, monkeypatch
+    sealed, monkeypatch
 ):
     events = []
     flush, rename = storage._flush, Path.rename
@@ -130,12 +130,12 @@ def test_every_file_is_flushed_before_the_manifest_and_the_manifest_before_the_r
     monkeypatch.setattr(
         Path, "rename", lambda self, to: (events.append("rename"), rename(self, to))[1]
     )
-    with atomic_folder(tmp_path / "target") as folder:
+    with atomic_folder(sealed) as folder:
         fill(folder)
     temporary = f".target.tmp-{os.getpid()}"
-    assert events == [
-        "a.txt", "b.bin", "manifest.json", temporary, "sub", "rename", tmp_path.name
-    ]  # fmt: skip
+    flushed = ["a.txt", "b.bin", "manifest.json", temporary, "sub"]
+    # The old folder goes aside only when the new one is sealed.
+    assert events == [*flushed, "rename", "rename", sealed.parent.name]
 
 
 def test_leftovers_of_killed_writers_are_cleared_away(sealed):
