@@ -250,6 +250,7 @@ def test_saved_files_load_in_every_form_with_the_same_ids(form: str, tmp_path: P
     assert theirs.decode(expected) == text
     assert theirs.eos_token_id == theirs.bos_token_id == readable.eot
     assert theirs.model_max_length == 64
+    assert theirs.clean_up_tokenization_spaces is False
     assert len(theirs) == 270
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer_config.json").unlink()
