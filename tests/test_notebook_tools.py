@@ -312,3 +312,13 @@ def test_lab_dry_run_says_the_command(tools, course, monkeypatch, capsys):
     assert "my-notebooks/00_a.ipynb --no-browser --port 9999" in command
     assert calls[0][:2] == [sys.executable, "-m"]
     assert "--sys-prefix" in calls[0]
+
+
+def test_tidy_joins_pieces_of_a_stream(tools):
+    """How a stream is cut into outputs is chance; a carriage return overwrites its line."""
+    cell = v4.new_code_cell("x")
+    pieces = [("stdout", "a 0x7f00deadbeef"), ("stdout", "\n10%\r20%\n"), ("stderr", "/tmp/r/x")]
+    cell.outputs = [v4.new_output("stream", name=name, text=text) for name, text in pieces]
+    tools("render").tidy(v4.new_notebook(cells=[cell]), {"/tmp/r/": "../"})
+    found = [(o.name, o.text) for o in cell.outputs]
+    assert found == [("stdout", "a 0x…\n20%\n"), ("stderr", "../x")]
