@@ -7,12 +7,15 @@ The first signal is only noted; the trainer finishes its update, writes a checkp
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM)
+CAUGHT: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+if sys.platform == "win32":  # a process started in a group of its own can only be sent this one
+    CAUGHT = (*CAUGHT, signal.SIGBREAK)
 
 
 class Interrupted(Exception):

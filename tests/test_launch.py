@@ -169,6 +169,25 @@ def test_why_it_ended_is_one_line_of_its_own_log(folder):
     assert "gpt2lib: an old trouble" in process.log.read_text()
 
 
+def test_stopping_while_it_still_starts_is_no_traceback(folder):
+    process = background(folder, "import time; print('up', flush=True); time.sleep(60)")
+    wait_for(lambda: "up" in process.log.read_text())
+    process.interrupt(timeout=20)
+    assert "Traceback" in process.log.read_text()
+    assert process.last_words() == "it was stopped before it had begun"
+
+
+def test_a_complete_run_is_not_started_again(folder, monkeypatch):
+    monkeypatch.setattr(Background, "start", lambda *_: pytest.fail("started"))
+    write_run(folder / "run", result={"steps": 4})
+    arguments = ["-m", *shlex.split(command("smoke", folder / "run", processes=1))]
+    record = {"pid": 1, "started": 0.0, "log_from": 0, "arguments": arguments}
+    (folder / "run.process.json").write_text(json.dumps(record), encoding="utf-8")
+    assert launch("smoke", folder / "run", processes=1).result == {"steps": 4}
+    with pytest.raises(pytest.fail.Exception):  # with other settings the trainer says no
+        launch("smoke", folder / "run", processes=1, seed=7)
+
+
 def test_attach_needs_a_run(folder):
     with pytest.raises(UserError, match="no run was launched in"):
         attach(folder / "nothing")

@@ -114,6 +114,8 @@ class Background:
         ours = [line for line in lines if line.startswith(("gpt2lib:", "gpt2lib["))]
         if refused:
             return ours[-1] if ours else None
+        if lines and lines[-1] == "KeyboardInterrupt":
+            return "it was stopped before it had begun"
         return (ours or lines or ["it said nothing"])[-1]
 
     def _find(self) -> Any:

@@ -44,7 +44,7 @@ def launch(
 ) -> LiveRun:
     """Start a run as a process of its own, or take hold of it if it is running already.
 
-    A stopped run goes on from its newest checkpoint. A complete one says so and ends.
+    A stopped run goes on from its newest checkpoint. A complete one stays as it is.
 
     Args:
         preset: a preset's name or a YAML file.
@@ -58,8 +58,10 @@ def launch(
     many = _processes(processes)
     accelerate = ["-m", "accelerate.commands.launch", *_many(many)] if many > 1 else []
     arguments = _arguments(preset, Path(out), overrides)
+    arguments = [*accelerate, "-m", "gpt2lib", *arguments]
     run = LiveRun(Path(out))
-    run.process.start([*accelerate, "-m", "gpt2lib", *arguments])
+    if run.result is None or run.process.arguments != arguments:  # others are refused, in its log
+        run.process.start(arguments)
     return run
 
 
