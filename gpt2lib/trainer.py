@@ -10,6 +10,7 @@ if it had never stopped.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -176,14 +177,11 @@ class Trainer:
                 accelerator=self.accelerator,
             )
         if self.is_main and scores:
-            bits = scores["bits_per_byte"]
-            self.folder.log(
-                "metrics.jsonl", step=self.step, val_loss=scores["loss"], val_bits_per_byte=bits
-            )
+            loss, bits = scores["loss"], scores["bits_per_byte"]
+            self.folder.log("metrics.jsonl", step=self.step, val_loss=loss, val_bits_per_byte=bits)
             if bar is not None:
-                bar.write(
-                    f"step {self.step}: held out {scores['loss']:.3f}, {bits:.3f} bits per byte"
-                )
+                said = f"step {self.step}: held out {loss:.3f}, {bits:.3f} bits per byte"
+                bar.write(said, file=sys.stderr)
         if self.is_main and config.sample_tokens:
             scores["sample"] = self.sample()
             self.folder.log("samples.jsonl", step=self.step, text=scores["sample"])
