@@ -72,9 +72,9 @@ def test_ten_megabytes_have_the_ids_of_transformers(kind: str) -> None:
 
 def test_five_megabytes_to_4096_tokens_in_seconds() -> None:
     text = natural_like(5_000_000).replace(EOT, "\n")
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: a busy machine does not matter
     fast = train_bpe([text], 4096)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     readable = BPE.train([text], 4096)
     assert fast.vocab_size == 4096
     assert readable.fingerprint == fast.fingerprint
