@@ -19,13 +19,14 @@ from gpt2lib.checkpoint import (
     optimizer_tensors,
     prune,
     read_tensors,
+    write_model_config,
     write_tensors,
 )
 from gpt2lib.config import GPTConfig, OptimConfig
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
 from gpt2lib.optim import decay_groups, make_optimizer
-from gpt2lib.storage import atomic_folder
+from gpt2lib.storage import atomic_folder, read_json
 
 TINY = GPTConfig(vocab_size=13, block_size=8, n_layer=1, n_head=2, n_embd=8)
 
@@ -336,3 +337,11 @@ def test_loaded_state_is_a_copy():
     load_optimizer(model, optimizer, tensors)
     step(model, optimizer, 1)
     assert tensors["step/transformer.wte.weight"] == 1
+
+
+def test_the_shape_of_the_model_lies_beside_its_weights(tmp_path):
+    config = TINY.replace(tie_weights=False, dropout=0.25)
+    write_model_config(tmp_path, config)
+    written = read_json(tmp_path / "config.json")
+    assert (written["kind"], written["format"]) == ("gpt2lib", 1)
+    assert GPTConfig.from_dict(written["model"]) == config
