@@ -89,13 +89,15 @@ def run_trial(name: str, settings: dict[str, float]) -> dict[str, object]:
 def main() -> None:
     """Run the trials that the CSV does not hold yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("trial", nargs="*", help="names of trials; all of them by default")
     parser.add_argument("--list", action="store_true", help="only say what would run")
     arguments = parser.parse_args()
     done = set()
     if CSV.exists():
         with CSV.open(encoding="utf-8", newline="") as file:
             done = {row["trial"] for row in csv.DictReader(file)}
-    to_do = {name: settings for name, settings in TRIALS.items() if name not in done}
+    wanted = arguments.trial or list(TRIALS)
+    to_do = {name: TRIALS[name] for name in wanted if name not in done}
     if arguments.list:
         print("\n".join(f"{name}: {settings}" for name, settings in to_do.items()))
         return
