@@ -32,11 +32,11 @@ check: $(READY)  ## lint, format, types, imports
 	$(BIN)/lint-imports
 
 test: check  ## the gates, the unit tests and every notebook in fast mode
-	$(BIN)/pytest -m "not slow and not network" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not network" $(ARGS)
 	$(MAKE) --no-print-directory notebooks hygiene
 
 test-all: check  ## also the slow tests and every notebook in full mode
-	$(BIN)/pytest -m "not network" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not network" $(ARGS)
 	$(MAKE) --no-print-directory notebooks notebooks-full hygiene
 
 notebooks: $(READY)
