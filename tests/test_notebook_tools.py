@@ -188,6 +188,13 @@ FAULTS = {
     "an error: ValueError: bad": lambda c, n: c[1]["outputs"].append(
         {"output_type": "error", "ename": "ValueError", "evalue": "bad", "traceback": []}
     ),
+    "a widget": lambda c, n: c[1]["outputs"].append(
+        {
+            "output_type": "display_data",
+            "metadata": {},
+            "data": {"application/vnd.jupyter.widget-view+json": {}},
+        }
+    ),
     "execution counts": lambda c, n: c[2].update(execution_count=9),
     "execution counts are": lambda c, n: c[2].update(execution_count=None),
     "no outputs": lambda c, n: [x.update(outputs=[]) for x in c[1:]],
@@ -314,11 +321,12 @@ def test_lab_dry_run_says_the_command(tools, course, monkeypatch, capsys):
     assert "--sys-prefix" in calls[0]
 
 
-def test_tidy_joins_pieces_of_a_stream(tools):
+def test_tidy_joins_pieces_of_a_stream_and_drops_widgets(tools):
     """How a stream is cut into outputs is chance; a carriage return overwrites its line."""
     cell = v4.new_code_cell("x")
     pieces = [("stdout", "a 0x7f00deadbeef"), ("stdout", "\n10%\r20%\n"), ("stderr", "/tmp/r/x")]
     cell.outputs = [v4.new_output("stream", name=name, text=text) for name, text in pieces]
+    cell.outputs.insert(1, v4.new_output("display_data", data={tools("render").WIDGET: {}}))
     tools("render").tidy(v4.new_notebook(cells=[cell]), {"/tmp/r/": "../"})
     found = [(o.name, o.text) for o in cell.outputs]
     assert found == [("stdout", "a 0x…\n20%\n"), ("stderr", "../x")]

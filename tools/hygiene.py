@@ -66,6 +66,8 @@ def _problems_of_cell(cell: Any) -> Iterator[str]:
             yield f"an error: {output.ename}: {output.evalue[:80]}"
         elif "Traceback (most recent call last)" in text:
             yield "a traceback in the output"
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            yield "a widget, which shows nothing without its kernel"
         yield from _stale_source(output.get("metadata", {}).get("gpt2lib", {}), output)
 
 

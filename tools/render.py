@@ -31,6 +31,7 @@ from gpt2lib.course.sources import listing_of, resolve
 MINUTES = re.compile(r"(Minutes: [^\n]*?)(\S+)( to run)")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+[/\\]\d+\.py")  # how warnings name a cell
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -42,6 +43,7 @@ def execute(notebook: Path, room: Path) -> tuple[Any, float]:
     """
     copy = copy_for_run(notebook, room)
     environment = closed_room(room, fast=False)
+    environment["OMP_NUM_THREADS"] = "2"  # sums are taken in another order with other numbers
     environment["GPT2LIB_FIGURES"] = str(room / "figures")
     start = time.monotonic()
     done = subprocess.run(
@@ -72,7 +74,9 @@ def tidy(notebook: Any, replacements: dict[str, str]) -> None:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type != "code":
             continue
-        cell.outputs = _merge_streams(cell.outputs)
+        # A widget, such as a progress bar, is nothing without its kernel.
+        kept = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+        cell.outputs = _merge_streams(kept)
         for output in cell.outputs:
             if "text" in output:
                 output.text = _clean(output.text, replacements)
