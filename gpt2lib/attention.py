@@ -19,10 +19,10 @@ from gpt2lib.config import GPTConfig
 from gpt2lib.masks import Causal, Mask, dense
 from gpt2lib.positions import LearnedPositions
 
-EAGER_UP_TO = 256
+EAGER_UP_TO = 512
 """Longest context for which the eager form is used on a CPU in bf16.
 
-There the backward pass of the fused CPU kernel is slow for short contexts
+There the backward pass of the fused CPU kernel is the slower one, up to about this length
 (`python benchmarks/attention_cpu.py` prints the comparison)."""
 
 
