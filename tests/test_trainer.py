@@ -393,6 +393,19 @@ def test_fine_tuning_refuses_what_does_not_fit(
         train(config(text, **{"init_from": str(transformers_made), **changes}), tmp_path / "run")
 
 
+def test_a_vocabulary_smaller_than_its_tokenizer_is_refused(
+    transformers_made: Path, text: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    shape = {"n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    hf = GPT2Config(vocab_size=200, bos_token_id=0, eos_token_id=0, **shape)
+    GPT2LMHeadModel(hf).save_pretrained(tmp_path / "small")
+    AutoTokenizer.from_pretrained(transformers_made).save_pretrained(tmp_path / "small")
+    with pytest.raises(UserError, match=r"tokenizer has \d+ tokens, but the vocabulary .* 200"):
+        train(config(text, init_from=str(tmp_path / "small")), tmp_path / "run")
+
+
 def test_a_checkpoint_of_another_text_is_refused(
     uninterrupted: Path, text: Path, tmp_path: Path
 ) -> None:
