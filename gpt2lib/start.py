@@ -107,11 +107,6 @@ def _make_model(config: TrainConfig, data: Prepared) -> GPT:
         model = load_pretrained(
             config.init_from, block_size=shape.block_size, dropout=shape.dropout
         )
-        if data.tokenizer.vocab_size > model.config.vocab_size:
-            raise UserError(
-                f"the tokenizer has {data.tokenizer.vocab_size} tokens, but the vocabulary of "
-                f"{config.init_from} has {model.config.vocab_size}; its tokenizer is not its own"
-            )
     model.transformer.gradient_checkpointing = config.gradient_checkpointing
     return model.train()
 
