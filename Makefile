@@ -2,7 +2,7 @@
 PYTHON   ?= python3
 PIP_ARGS ?=
 PRESET   ?= cpu
-NAME     ?= $(PRESET)
+NAME     = $(PRESET)
 NB       ?=
 ARGS     ?=
 BIN      := .venv/bin
@@ -13,8 +13,8 @@ READY    := .venv/.ready
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+	  { echo "Python 3.11 to 3.14 is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[lab,dev]'
 	@touch $(READY)

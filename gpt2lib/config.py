@@ -195,7 +195,8 @@ class TrainConfig(Config):
     def __post_init__(self) -> None:
         at_least(self, 1, "steps", "batch_size", "micro_batch", "keep")
         at_least(self, 1, "eval_every", "eval_batches", "save_every")
-        at_least(self, 0, "sample_tokens", "seed")
+        at_least(self, 0, "sample_tokens")
+        within(self, 0, 2**63, "seed")
         if self.precision == "fp16" and self.device == "cpu":
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
         if not self.sample_prompt and self.sample_tokens:

@@ -13,22 +13,23 @@ runs/NAME/
 from __future__ import annotations
 
 import json
-import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.checkpoint import newest
+from gpt2lib.checkpoint import checkpoints, newest
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
 from gpt2lib.storage import read_json, verify, write_json, write_text
-
-logger = logging.getLogger(__name__)
 
 MAY_CHANGE = frozenset(
     {"micro_batch", "eval_every", "eval_batches", "save_every", "keep"}
     | {"sample_prompt", "sample_tokens", "device", "compile", "gradient_checkpointing"}
 )
-"""Fields that a resumed run may change: none of them changes what is being computed."""
+"""Fields that a resumed run may change: the mathematics stay the same. (With dropout, the size of
+the pieces, the device and compiling decide which activations are dropped.)"""
 
 
 class Run:
@@ -49,13 +50,33 @@ class Run:
         path = self.folder / "result.json"
         return read_json(path) if path.exists() else None
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of the folder; of many launched together, the first does it.
+
+        Raises:
+            UserError: if another process trains here.
+        """
+        if os.environ.get("RANK", "0") != "0":
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise UserError(
+                f"another process is training in {self.folder}; wait for it or choose another --out"
+            ) from error
+
     def log(self, file: str, **values: Any) -> None:
         """Append one line to a `.jsonl` file."""
         with (self.folder / file).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(values) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the log lines after `step`; the resumed run is going to write them again."""
+        """Drop the log lines after `step`, which are going to be written again; -1 drops all."""
         for name in ("metrics.jsonl", "samples.jsonl"):
             path = self.folder / name
             if path.exists():
@@ -110,12 +131,11 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
         if resume == "never":
             raise UserError(f"{folder} holds an earlier run; choose another --out, or continue it")
         _refuse_changes(folder, config)
-        run = Run(folder, explicit or newest(folder))
-        if explicit is not None and run.result is not None:
-            raise UserError(f"{folder} is complete; to go on from {explicit} choose another --out")
-        return run
+        return Run(folder, _checkpoint_to_continue(folder, explicit))
     if folder.exists() and not (_never_began(folder) or _is_empty(folder)):
         raise UserError(f"{folder} exists and is not a run; choose another --out")
+    if explicit is not None and (explicit.parents[1] / "requested.yaml").exists():
+        _refuse_changes(explicit.parents[1], config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = Run(folder, explicit)
@@ -125,6 +145,21 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
             f"cannot write to {folder}: {error.strerror}; choose another --out"
         ) from error
     return run
+
+
+def _checkpoint_to_continue(folder: Path, explicit: Path | None) -> Path | None:
+    """Return the newest whole checkpoint of a run that began, or None if it wrote none."""
+    latest = newest(folder)
+    if latest is None and (damaged := len(checkpoints(folder))):
+        raise UserError(
+            f"none of the {damaged} checkpoints in {folder} is whole, and starting "
+            "over would overwrite its logs; choose another --out"
+        )
+    if explicit is not None and (latest is None or explicit.resolve() != latest.resolve()):
+        raise UserError(
+            f"{folder} has gone further than {explicit}; to go on from there choose another --out"
+        )
+    return latest
 
 
 def _names(folder: Path) -> set[str]:
@@ -154,8 +189,8 @@ def _refuse_changes(folder: Path, config: TrainConfig) -> None:
         shown = ", ".join(f"{name} {old[name]} → {new[name]}" for name in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
-            f"{folder} holds a run with other settings ({shown}{more}); "
-            f"choose another --out (make: NAME=), or the same settings"
+            f"{folder} holds a run with other settings ({shown}{more}); choose another --out "
+            f"(make: NAME=) or the same settings; --init_from starts a new run from its weights"
         )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 
 from gpt2lib.config import TrainConfig
 from gpt2lib.data import Prepared, batch, prepare, sample_windows
@@ -20,7 +20,8 @@ from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.model import GPT
 from gpt2lib.runs import Run
 
-logger = logging.getLogger(__name__)
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""The ways to train on which every process holds the whole model."""
 
 
 class Start(NamedTuple):
@@ -46,8 +47,8 @@ def start(config: TrainConfig, run: Run) -> Start:
     processes = _join_processes(device)
     _check_split(config, processes.num_processes)
     with processes.main_process_first():  # the others find the prepared files
-        data = _prepare_data(config)
-    model = _make_model(config, data)
+        data = _prepare_data(config, run)
+    model = _make_model(config, data, run)
     precision = _earlier_precision(run) or config.precision
     if precision == "auto":
         size = min(8, config.micro_batch or config.batch_size)
@@ -55,6 +56,7 @@ def start(config: TrainConfig, run: Run) -> Start:
         starts = sample_windows(len(data.train), block_size, config.seed, range(size))
         idx, _ = batch(data.train, starts, block_size)
         precision = resolve_precision("auto", device, model, idx)
+    resolve_precision(precision, device)  # a run that began on a GPU may go on where fp16 fails
     (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
     config = config.replace(precision=precision, model=model.config)
     # The state is one for the whole process, and would refuse another run's precision.
@@ -62,6 +64,11 @@ def start(config: TrainConfig, run: Run) -> Start:
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision, cpu=device == "cpu"
     )
+    if accelerator.distributed_type not in PLAIN:
+        raise UserError(
+            f"{accelerator.distributed_type.value} was configured for Accelerate, but checkpoints "
+            f"of sharded models are not supported; choose plain data parallelism (multi-GPU)"
+        )
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
     if accelerator.is_main_process:
         run.write_config("config.yaml", config)
@@ -70,24 +77,34 @@ def start(config: TrainConfig, run: Run) -> Start:
 
 def _join_processes(device: str) -> PartialState:
     """Meet the other processes, and refuse a launch that silently became many single runs."""
-    processes = PartialState(cpu=device == "cpu")
+    # One process may prepare a large corpus while the others wait for it.
+    processes = PartialState(cpu=device == "cpu", timeout=timedelta(hours=12))
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if processes.num_processes != launched:
         raise UserError(
             f"{launched} processes were launched, but this one is one of "
             f"{processes.num_processes}; say where to train with --device cpu or --device cuda"
         )
+    if processes.device.type != device:
+        raise UserError(
+            f"this process already uses {processes.device.type}, not {device}; "
+            f"start a new process, or pass --device {processes.device.type}"
+        )
     return processes
 
 
-def _prepare_data(config: TrainConfig) -> Prepared:
-    """Prepare the text, with the tokenizer of `init_from` if there is one."""
+def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
+    """Prepare the text, with the tokenizer of `init_from` if there is one.
+
+    A resumed run has both weights and tokenizer in its checkpoint, and needs `init_from` no more.
+    """
     wanted = config.data
-    if config.init_from is not None and wanted.tokenizer == "auto":
-        wanted = wanted.replace(tokenizer=str(tokenizer_folder(config.init_from)))
+    origin = None if config.init_from is None else run.checkpoint or config.init_from
+    if origin is not None and wanted.tokenizer == "auto":
+        wanted = wanted.replace(tokenizer=str(tokenizer_folder(origin)))
     data = prepare(wanted)
-    if config.init_from is not None:
-        theirs = load_tokenizer_for(config.init_from)
+    if origin is not None:
+        theirs = load_tokenizer_for(origin)
         if theirs.fingerprint != data.tokenizer.fingerprint:
             raise UserError(
                 f"data.tokenizer {config.data.tokenizer} is not the one that {config.init_from} "
@@ -97,16 +114,14 @@ def _prepare_data(config: TrainConfig) -> Prepared:
     return data
 
 
-def _make_model(config: TrainConfig, data: Prepared) -> GPT:
+def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
     """Make a new model with the configured seed, or load the one to start from."""
     torch.manual_seed(config.seed)
     if config.init_from is None:
         model = GPT(config.model.replace(vocab_size=data.tokenizer.vocab_size))
     else:
-        shape = config.model
-        model = load_pretrained(
-            config.init_from, block_size=shape.block_size, dropout=shape.dropout
-        )
+        origin, shape = run.checkpoint or config.init_from, config.model
+        model = load_pretrained(origin, block_size=shape.block_size, dropout=shape.dropout)
     model.transformer.gradient_checkpointing = config.gradient_checkpointing
     return model.train()
 
@@ -125,8 +140,10 @@ def _check_split(config: TrainConfig, processes: int) -> None:
 
 def _earlier_precision(run: Run) -> str | None:
     """Return what "auto" meant when this run began, if it began before."""
-    path: Path = run.folder / "config.yaml"
-    if run.checkpoint is None or not path.exists():
+    if run.checkpoint is None:
+        return None
+    path: Path = run.checkpoint.parents[1] / "config.yaml"
+    if not path.exists():
         return None
     import yaml
 

@@ -52,7 +52,8 @@ def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[st
     run = open_run(Path(out), config, resume)
     if run.result is not None:
         return {**run.result, "already_complete": True}
-    return {**Trainer(config, run).run(), "already_complete": False}
+    with run.lock():
+        return {**Trainer(config, run).run(), "already_complete": False}
 
 
 class Trainer:
@@ -80,7 +81,7 @@ class Trainer:
         if run.checkpoint is not None:
             self.step, self.seconds = self.state.load(run.checkpoint)
         if self.is_main:
-            run.forget_after(self.step)
+            run.forget_after(self.step if run.checkpoint else -1)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, evaluate on all held-out text, and return the result."""
@@ -123,7 +124,8 @@ class Trainer:
         norm = float(accelerator.clip_grad_norm_(self.raw_model.parameters(), limit))
         summed_loss, stops = self.sum_over_processes(total.item(), self.stop.signum != 0)
         loss_now = summed_loss / n_tokens
-        if not math.isfinite(norm) and accelerator.scaler is None:
+        # fp16's loss scaler looks for an infinite gradient by itself, and skips that update.
+        if not math.isfinite(loss_now if accelerator.scaler else norm):
             raise UserError(
                 f"update {self.step} has loss {loss_now:g} and a gradient of norm {norm}; the "
                 f"weights were not touched. Lower optim.lr ({lr:g} now)"
@@ -165,16 +167,16 @@ class Trainer:
 
     def evaluate(self, bar: tqdm[Any] | None = None, full: bool = False) -> dict[str, Any]:
         """Score held-out text, some or all of it, and draw a sample; write both and return them."""
-        config, held_out = self.config, self.data.val
+        config, accelerator, held_out = self.config, self.accelerator, self.data.val
         scores: dict[str, Any] = {}
         if held_out is not None:
             scores |= score(
                 self.model,
                 held_out,
                 config.model.block_size,
-                batch_size=config.micro_batch or config.batch_size,
+                batch_size=config.micro_batch or config.batch_size // accelerator.num_processes,
                 limit=None if full else config.eval_batches,
-                accelerator=self.accelerator,
+                accelerator=accelerator,
             )
         if self.is_main and scores:
             loss, bits = scores["loss"], scores["bits_per_byte"]

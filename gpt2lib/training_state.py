@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from gpt2lib.model import GPT
 
 logger = logging.getLogger(__name__)
+
+_RANDOM: dict[str, Any] = {"cpu": torch, "cuda": torch.cuda, "mps": torch.mps}
+"""Where the random state of a kind of device is read and set."""
 
 OPTIMIZER, RANDOM, STATE = "optimizer.safetensors", "random.safetensors", "state.json"
 
@@ -61,7 +64,9 @@ class TrainingState:
                 checkpoint.write_tensors(folder / RANDOM, random_states)
                 checkpoint.write_model_config(folder, self.model.config)
                 self.data.tokenizer.save(folder / "tokenizer")
-                about = {"step": step, "seconds": seconds, **self._fingerprints()}
+                about: dict[str, Any] = {"step": step, "seconds": seconds, **self._fingerprints()}
+                if self.accelerator.scaler is not None:
+                    about["scaler"] = self.accelerator.scaler.state_dict()
                 write_json(folder / STATE, about)
             checkpoint.prune(run, self.config.keep)
         self.accelerator.wait_for_everyone()
@@ -79,18 +84,25 @@ class TrainingState:
                     f"the {what} is not the one of {folder}: its fingerprint is {now[:12]}, the "
                     f"checkpoint's {about[what][:12]}; use the same text and tokenizer"
                 )
+        shape, theirs = self.model.config.to_dict(), read_json(folder / "config.json")["model"]
+        for name in shape:
+            if shape[name] != theirs.get(name):
+                raise UserError(
+                    f"model.{name} is {shape[name]}, but {theirs.get(name)} in {folder}; "
+                    f"a resumed run keeps its model"
+                )
         weights = checkpoint.read_tensors(folder / checkpoint.MODEL)
         checkpoint.load_weights(self.model, weights, folder)
         moments = checkpoint.read_tensors(folder / OPTIMIZER)
         checkpoint.load_optimizer(self.model, self.optimizer, moments)
+        if self.accelerator.scaler is not None and "scaler" in about:
+            self.accelerator.scaler.load_state_dict(about["scaler"])
         random_states = checkpoint.read_tensors(folder / RANDOM)
         for name in self._random_states():
             if name not in random_states:
                 logger.warning("%s was saved by fewer processes; %s starts anew", folder, name)
-            elif name.startswith("cpu"):
-                torch.set_rng_state(random_states[name])
             else:
-                torch.cuda.set_rng_state(random_states[name])
+                _RANDOM[name.partition(".")[0]].set_rng_state(random_states[name])
         logger.info("resumed from %s", folder)
         return int(about["step"]), float(about["seconds"])
 
@@ -101,7 +113,5 @@ class TrainingState:
     def _random_states(self) -> dict[str, Tensor]:
         """Return this process's random states, named by its rank."""
         rank = self.accelerator.process_index
-        states = {f"cpu.{rank}": torch.get_rng_state()}
-        if self.accelerator.device.type == "cuda":
-            states[f"cuda.{rank}"] = torch.cuda.get_rng_state()
-        return states
+        used = {"cpu", self.accelerator.device.type}
+        return {f"{kind}.{rank}": _RANDOM[kind].get_rng_state() for kind in sorted(used)}

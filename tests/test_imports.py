@@ -210,7 +210,7 @@ def test_the_pins_satisfy_what_is_required() -> None:
 
 
 def test_tools_agree_on_the_oldest_python() -> None:
-    oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=").split(",")[0]
     assert PROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
     assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(
         ".".join(map(str, sys.version_info[:3]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,6 +183,79 @@ def zip_tensors(a: Path, b: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
     left, right = tensors(a), tensors(b)
     assert left.keys() == right.keys()
     return [(left[name], right[name]) for name in left]
+
+
+def test_a_run_with_no_whole_checkpoint_is_not_started_over(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(Interrupted):
+            train(config(text), run)
+    (checkpoints(run)[-1] / "state.json").write_text("{", encoding="utf-8")
+    before = log(run)
+    with pytest.raises(UserError, match=r"none of the 1 checkpoints .* is whole"):
+        train(config(text), run)
+    assert log(run) == before
+
+
+def test_a_crash_before_the_first_checkpoint_starts_the_logs_anew(
+    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(self: Trainer, bar: Any) -> bool:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config(text), tmp_path / "run")
+    assert log(tmp_path / "run")
+    train(config(text), tmp_path / "run")
+    assert log(tmp_path / "run") == log(uninterrupted)
+    assert log(tmp_path / "run", "samples.jsonl") == log(uninterrupted, "samples.jsonl")
+
+
+def test_two_processes_never_train_in_one_folder(text: Path, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", config(text))
+    with run.lock(), pytest.raises(UserError, match="another process is training"):
+        train(config(text), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"n_head": 4}}, r"model\.n_head 2 → 4"),
+        ({"batch_size": 8}, "batch_size 4 → 8"),
+        ({"steps": 2}, "steps 8 → 2"),
+    ],
+)
+def test_an_explicit_checkpoint_keeps_its_settings(
+    uninterrupted: Path, text: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    last = str(checkpoints(uninterrupted)[-1])
+    with pytest.raises(UserError, match=message):
+        train(config(text, **changes), tmp_path / "run", resume=last)
+
+
+def test_a_checkpoint_without_its_run_still_keeps_its_model(
+    uninterrupted: Path, text: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "copied" / "checkpoints" / "step-00000008"
+    shutil.copytree(checkpoints(uninterrupted)[-1], alone)
+    with pytest.raises(UserError, match=r"model\.n_head is 4, but 2 in"):
+        train(config(text, model={"n_head": 4}), tmp_path / "run", resume=str(alone))
+
+
+def test_an_older_checkpoint_is_not_continued_in_its_own_run(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    stop_after(monkeypatch, 6)
+    with pytest.raises(Interrupted):
+        train(config(text, save_every=3), run)
+    with pytest.raises(UserError, match="has gone further than"):
+        train(config(text, save_every=3), run, resume=str(checkpoints(run)[0]))
 
 
 def test_an_explicit_checkpoint_is_continued_in_a_new_folder(
@@ -411,8 +485,10 @@ def test_a_checkpoint_of_another_text_is_refused(
 ) -> None:
     other = tmp_path / "other.txt"
     other.write_text(verse(40, "ships sail on seas of salt", seed=1), encoding="utf-8")
+    alone = tmp_path / "copied" / "checkpoints" / "step-00000008"
+    shutil.copytree(checkpoints(uninterrupted)[-1], alone)
     with pytest.raises(UserError, match=r"the (tokenizer|source) is not the one of"):
-        train(config(other), tmp_path / "run", resume=str(checkpoints(uninterrupted)[-1]))
+        train(config(other), tmp_path / "run", resume=str(alone))
 
 
 def test_run_forgets_only_later_lines(tmp_path: Path) -> None:

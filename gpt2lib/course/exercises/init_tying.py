@@ -75,7 +75,8 @@ RESIDUAL_INIT_STD = Exercise(
     cases=lambda: [case(3), case(12), case(48)],
     hints=[
         "How many times does one block add to the stream?",
-        "N independent terms of std s add up to std √N · s. You want that sum to be as large as one term of std 0.02.",
+        "N independent terms of std s add up to std √N · s. "
+        "You want that sum to be as large as one term of std 0.02.",
         "0.02 divided by the square root of 2 · n_layer",
     ],
     misconceptions=[
