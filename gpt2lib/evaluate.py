@@ -59,8 +59,13 @@ def score(
 
     Returns:
         `loss` (nats a token), `perplexity`, `bits_per_byte`, `tokens` (how many were scored).
-        With a limit, `bits_per_byte` takes the file's mean bytes a token.
+        With a limit, `bits_per_byte` takes the file's mean bytes a token. The perplexity of a
+        loss above 700 is given as infinite.
+
+    Raises:
+        UserError: if the file has a single token, which has nothing before it to predict it from.
     """
+    tokens.require(1)
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -75,9 +80,10 @@ def score(
     model.train(was_training)
     nats, count = total.tolist()
     share = count / (len(tokens) - 1)  # of the file's scored tokens, hence of its bytes
+    mean = nats / count
     return {
-        "loss": nats / count,
-        "perplexity": math.exp(nats / count),
+        "loss": mean,
+        "perplexity": math.inf if mean > 700 else math.exp(mean),  # exp(710) overflows
         "bits_per_byte": bits_per_byte(nats / share, tokens.header.n_scored_bytes),
         "tokens": int(count),
     }
