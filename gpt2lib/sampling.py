@@ -25,7 +25,8 @@ def next_token_probabilities(
 
     Args:
         logits: (B, V).
-        temperature: below 1 sharpens, above 1 flattens, 0 leaves only the likeliest token.
+        temperature: below 1 sharpens, above 1 flattens, 0 leaves only the likeliest token
+            (so does anything below 1e-6, which float32 could round to 0).
         top_k: keep the k likeliest tokens.
         top_p: keep the smallest set of likeliest tokens whose probabilities reach p.
 
@@ -44,7 +45,7 @@ def next_token_probabilities(
     if top_p is not None and not 0 < top_p <= 1:
         raise UserError(f"top_p must be above 0 and at most 1, not {top_p}")
     logits = logits.float()
-    if temperature == 0:
+    if temperature < 1e-6:
         return F.one_hot(logits.argmax(-1), logits.size(-1)).float()
     # The likeliest is moved to 0, so that a tiny temperature does not overflow.
     logits = (logits - logits.amax(-1, keepdim=True)) / temperature

@@ -99,7 +99,7 @@ def test_temperature_is_a_power(weights: list[int], temperature: float) -> None:
     torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-38])
+@pytest.mark.parametrize("temperature", [0.0, 1e-50, 1e-38, 1e-6])
 def test_at_temperature_zero_only_the_likeliest_is_left(temperature: float) -> None:
     got = next_token_probabilities(torch.tensor([[100.0, 300.0, 200.0]]), temperature)
     assert got.tolist() == [[0.0, 1.0, 0.0]]
