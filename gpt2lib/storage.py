@@ -24,6 +24,21 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 
+def expand(path: str | Path) -> Path:
+    """Return a path with `~` or `~name` at its start replaced by that user's home folder.
+
+    Raises:
+        UserError: if there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} begins with {Path(path).parts[0]}, but no such user has a home folder here; "
+            "write the path out"
+        ) from error
+
+
 def _flush(path: Path) -> None:
     """Have the system write a file or a folder's entries to the disk (folders: POSIX only)."""
     if path.is_dir() and os.name == "nt":

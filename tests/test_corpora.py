@@ -302,6 +302,8 @@ def test_another_encoding_is_named_with_the_way_out(tmp_path):
     for name in ("klingon", "rot13", ""):
         with pytest.raises(UserError, match=f"unknown encoding '{name}'"):
             corpora.read_text(path, name)
+    with pytest.raises(UserError, match=r"old\.txt cannot be read as undefined: [^\n]*$"):
+        corpora.read_text(path, "undefined")
     for name in ("UTF-8", "utf8", "Latin-1", "ISO 8859-15", "cp1252", "utf-8-sig", "shift_jis"):
         path.write_bytes(b"plain")
         assert corpora.read_text(path, name) == "plain"

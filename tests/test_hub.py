@@ -437,7 +437,7 @@ def test_the_real_gpt2_loads() -> None:
 def test_an_export_never_overwrites_silently(tmp_path: Path) -> None:
     save_ours(tmp_path / "ours")
     folder = export(tmp_path / "ours", tmp_path / "new" / "hf")
-    refused("is not empty; give another folder, or", export, tmp_path / "ours", folder)
+    refused("is not empty; choose another folder$", export, tmp_path / "ours", folder)
     (folder / "left over").write_text("x", encoding="utf-8")
     export(tmp_path / "ours", folder, overwrite=True)
     assert not (folder / "left over").exists()

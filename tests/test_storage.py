@@ -10,7 +10,7 @@ import pytest
 
 from gpt2lib import storage
 from gpt2lib.errors import UserError
-from gpt2lib.storage import atomic_folder, read_json, verify, write_json, write_text
+from gpt2lib.storage import atomic_folder, expand, read_json, verify, write_json, write_text
 
 
 def fill(folder: Path, text: str = "new") -> None:
@@ -247,3 +247,12 @@ def test_a_manifest_is_json_that_others_can_check(sealed):
     files = json.loads((sealed / "manifest.json").read_text(encoding="utf-8"))["files"]
     for name, entry in files.items():
         assert entry["sha256"] == hashlib.sha256((sealed / name).read_bytes()).hexdigest()
+
+
+def test_a_home_folder_is_put_in_place_and_an_unknown_user_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert expand("~/runs/a") == tmp_path / "runs" / "a"
+    assert expand(Path("runs") / "~") == Path("runs") / "~"
+    with refused("~no-such-user/x begins with ~no-such-user, but no such user"):
+        expand("~no-such-user/x")

@@ -16,6 +16,7 @@ from gpt2lib.corpora.files import corpus_from_files, find_files, read_text
 from gpt2lib.corpora.hf import corpus_from_dataset, is_saved_dataset, load_hub, load_saved
 from gpt2lib.corpora.named import cache_dir, plays_corpus, tiny_corpus
 from gpt2lib.errors import UserError, nearest
+from gpt2lib.storage import expand
 
 __all__ = [
     "NAMED",
@@ -53,7 +54,7 @@ def load_corpus(config: DataConfig) -> Corpus:
         return corpus_from_dataset(
             load_hub(name), config.column, val_fraction=config.val_fraction, name=name
         )
-    path = Path(source).expanduser()
+    path = expand(source)
     if is_saved_dataset(path):
         return corpus_from_dataset(
             load_saved(path), config.column, val_fraction=config.val_fraction, name=path.name

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gpt2lib.corpora.base import Corpus, digest, split_reader
 from gpt2lib.errors import UserError, nearest
+from gpt2lib.storage import expand
 
 TEXT_SUFFIXES = (".txt", ".md")
 """What counts as a text file in a folder; a file or a glob may have any name."""
@@ -51,7 +52,7 @@ def find_files(source: str) -> list[Path]:
     Raises:
         UserError: if there are none, naming the nearest path that exists.
     """
-    path = Path(source).expanduser()
+    path = expand(source)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -91,6 +92,10 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         raise UserError(
             f"{path} is not {encoding}: byte 0x{data[offset]:02x} at offset {offset}; "
             f"{_way_out(data)}"
+        ) from error
+    except UnicodeError as error:  # codecs that are no encodings of text files, such as "idna"
+        raise UserError(
+            f"{path} cannot be read as {encoding}: {error}; {_way_out(data)}"
         ) from error
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from gpt2lib.corpora.base import Corpus, Split, digest
 from gpt2lib.corpora.plays import HELD_OUT, N_BYTES, PACKAGE, SHA256, plays
 from gpt2lib.errors import UserError
+from gpt2lib.storage import expand
 
 TINY_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -29,7 +30,7 @@ def cache_dir() -> Path:
     `$GPT2LIB_CACHE`, or else `gpt2lib` in the system's cache folder. It may not exist yet.
     """
     if chosen := os.environ.get("GPT2LIB_CACHE"):
-        return Path(chosen).expanduser()
+        return expand(chosen)
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "gpt2lib"
 
@@ -83,7 +84,7 @@ def tiny_path() -> Path:
     """
     cached = cache_dir() / "corpora" / TINY_FILE
     given = os.environ.get("GPT2LIB_DATA")
-    for path in ([Path(given).expanduser() / TINY_FILE] if given else []) + [cached]:
+    for path in ([expand(given) / TINY_FILE] if given else []) + [cached]:
         if path.is_file():
             found = hashlib.sha256(path.read_bytes()).hexdigest()
             if found == TINY_SHA256:

@@ -25,6 +25,7 @@ from gpt2lib.data.files import FORMAT
 from gpt2lib.data.prepared import INFO, Prepared, is_prepared, open_prepared
 from gpt2lib.data.progress import follow
 from gpt2lib.errors import UserError
+from gpt2lib.storage import expand
 from gpt2lib.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, train_bpe
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def prepare(
     corpus = corpus or load_corpus(config)
     tokenizer = tokenizer or _given_tokenizer(config)
     key = _key(config, corpus, tokenizer)
-    target = _target(config, corpus, key) if out is None else Path(out).expanduser()
+    target = _target(config, corpus, key) if out is None else expand(out)
     found = _found(target, key, given=out is not None)
     if found:
         _log.info("opened the prepared tokens in %s", target)
@@ -114,7 +115,7 @@ def _key(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer | None) -> str
 
 
 def _target(config: DataConfig, corpus: Corpus, key: str) -> Path:
-    base = Path(config.cache).expanduser() if config.cache else cache_dir() / "prepared"
+    base = expand(config.cache) if config.cache else cache_dir() / "prepared"
     readable = re.sub(r"[^\w.-]+", "-", corpus.name).strip("-.")[:40]
     return base / f"{readable or 'text'}-{key[:16]}"
 

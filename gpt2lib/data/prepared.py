@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt2lib.data.files import FORMAT, TokenFile
 from gpt2lib.errors import UserError
+from gpt2lib.storage import expand
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 
 INFO = "prepared.json"
@@ -35,7 +36,7 @@ class Prepared:
 
 def is_prepared(folder: Path | str) -> bool:
     """Return whether `prepare` made the folder."""
-    return (Path(folder).expanduser() / INFO).is_file()
+    return (expand(folder) / INFO).is_file()
 
 
 def open_prepared(folder: Path | str) -> Prepared:
@@ -44,7 +45,7 @@ def open_prepared(folder: Path | str) -> Prepared:
     Raises:
         UserError: if it is damaged, or its tokenizer is not the one that made the ids.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         version = info["format"]

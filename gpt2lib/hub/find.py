@@ -9,7 +9,7 @@ from typing import Any
 
 from gpt2lib import checkpoint
 from gpt2lib.errors import UserError, nearest
-from gpt2lib.storage import MANIFEST, read_json, verify
+from gpt2lib.storage import MANIFEST, expand, read_json, verify
 
 KIND = "gpt2lib"
 """What `config.json` of our checkpoints says under "kind"."""
@@ -31,7 +31,7 @@ def resolve(source: str | Path) -> Path:
     Raises:
         UserError: if there is no such thing, it is damaged, or it holds no weights.
     """
-    folder = Path(source).expanduser()
+    folder = expand(source)
     if folder.is_dir():
         return _checked(folder)
     if folder.exists():

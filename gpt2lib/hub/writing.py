@@ -8,7 +8,7 @@ from gpt2lib.checkpoint import MODEL, write_tensors
 from gpt2lib.errors import UserError
 from gpt2lib.hub.families import FAMILIES
 from gpt2lib.hub.reading import load_pretrained, load_tokenizer_for
-from gpt2lib.storage import MANIFEST, atomic_folder, read_json, write_json
+from gpt2lib.storage import MANIFEST, atomic_folder, expand, read_json, write_json
 from gpt2lib.tokenizer import CharTokenizer
 
 
@@ -29,7 +29,7 @@ def export(source: str | Path, folder: str | Path, *, overwrite: bool = False) -
     Raises:
         UserError: if the folder is in use, or cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     _check_target(folder, overwrite)
     model, tokenizer = load_pretrained(source), load_tokenizer_for(source)
     family = FAMILIES["gpt2"]
@@ -55,12 +55,10 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder} is a file; give a folder that does not exist yet")
     if not any(folder.iterdir()):
         return
-    config = folder / "config.json"
-    exported = config.is_file() and "model_type" in read_json(config)
     if not overwrite:
-        way_out = ", or pass overwrite=True to replace it" if exported else ""
-        raise UserError(f"{folder} exists and is not empty; give another folder{way_out}")
-    if not exported:
+        raise UserError(f"{folder} exists and is not empty; choose another folder")
+    config = folder / "config.json"
+    if not (config.is_file() and "model_type" in read_json(config)):
         raise UserError(
             f"{folder} is no transformers folder, so it is not overwritten; give another folder, "
             "or delete it yourself"
