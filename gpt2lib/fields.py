@@ -38,7 +38,7 @@ class Config:
         made: dict[str, Any] = {}
         for key, value in values.items():
             if key not in names:
-                raise UserError(f"unknown field '{where}{key}'{nearest(key, names)}")
+                raise UserError(f"unknown field '{where}{key}'{nearest(str(key), names)}")
             made[key] = _convert(hints[key], value, f"{where}{key}")
         return cls(**made)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import random
 import shutil
@@ -19,7 +20,7 @@ import pytest
 from gpt2lib import cli
 from gpt2lib.cli import main
 from gpt2lib.cli.options import positional
-from gpt2lib.cli.output import text_pieces
+from gpt2lib.cli.output import set_up_logging, text_pieces
 from gpt2lib.config import DataConfig, GPTConfig, OptimConfig, TrainConfig, preset_names
 from gpt2lib.errors import UserError
 from gpt2lib.storage import sha256
@@ -229,6 +230,11 @@ def test_every_preset_goes_through_the_parser_unchanged(
         ("generate", "generate needs RUN and --prompt"),
         ("generate x --prompt y --top_k q", "--top_k must be of type int, not 'q'"),
         ("generate x --prompt y --max_new_tokens 0", "must be at least 1, not 0"),
+        ("generate x --prompt y --seed 9223372036854775808", "--seed must be from 0 to 2**63 - 1"),
+        ("generate x --prompt y --seed -1", "--seed must be from 0 to 2**63 - 1, not -1"),
+        ("generate ~no-such-user/x --prompt y", "~no-such-user, but no such user has a home"),
+        ("export ~no-such-user/x y", "~no-such-user, but no such user has a home"),
+        ("prepare ~no-such-user/x --out y", "~no-such-user, but no such user has a home"),
         ("generate x --prompt y --device gpu", "device must be one of auto, cpu, cuda, mps"),
         ("evaluate x --batch_size 0", "must be at least 1, not 0"),
         ("prepare x", "prepare needs --out"),
@@ -249,6 +255,8 @@ def test_a_wrong_word_is_one_line(argv: str, says: str, refused: Callable[..., s
         ("steps: many", "steps must be of type int, not 'many'"),
         ("steps: [1", "is not YAML"),
         ("- steps", "must hold fields"),
+        ("on: 2", "unknown field 'True'"),
+        ("model: {1: 2}", "unknown field 'model.1'"),
     ],
 )
 def test_a_wrong_yaml_file_is_one_line(
@@ -303,6 +311,31 @@ def test_only_the_first_of_several_processes_prints(
     assert capsys.readouterr().out == ""
     assert main(["nonsense"]) == 2
     assert capsys.readouterr().err.startswith("gpt2lib[1]: ")
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_command_leaves_the_logging_as_it_was(
+    rank: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    logger = logging.getLogger("gpt2lib")
+    during: list[tuple[int, int]] = []
+
+    def command(argv: list[str]) -> int:
+        set_up_logging()
+        during.append((logger.level, len(logger.handlers)))
+        logger.error("shown")
+        raise UserError("refused")
+
+    before = logger.level, list(logger.handlers)
+    monkeypatch.setattr("gpt2lib.cli.preparing.estimate", command)
+    assert main(["estimate"]) == 2
+    wanted = logging.INFO if rank == "0" else logging.ERROR
+    assert during == [(wanted, len(before[1]) + 1)]
+    assert (logger.level, logger.handlers) == before
+    logger.error("no longer shown by the command line")
+    err = capsys.readouterr().err
+    assert err.startswith("shown\n") and "no longer" not in err
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from gpt2lib import __version__
+from gpt2lib.cli.output import logging_restored
 from gpt2lib.errors import UserError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        with logging_restored():
+            return _dispatch(arguments)
     except UserError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:

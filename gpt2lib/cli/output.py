@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 
@@ -33,6 +34,19 @@ def set_up_logging() -> None:
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
         logger.addHandler(_Stderr())
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Undo `set_up_logging` when the block ends: Python code may call a command in between."""
+    logger = logging.getLogger("gpt2lib")
+    level, handlers = logger.level, list(logger.handlers)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler in set(logger.handlers) - set(handlers):
+            logger.removeHandler(handler)
 
 
 def print_json(values: Any) -> None:

@@ -56,6 +56,8 @@ def generate(argv: list[str]) -> int:
     values = parser.read(argv)
     if values["max_new_tokens"] < 1:
         raise UserError(f"--max_new_tokens must be at least 1, not {values['max_new_tokens']}")
+    if values["seed"] is not None and not 0 <= values["seed"] < 2**63:
+        raise UserError(f"--seed must be from 0 to 2**63 - 1, not {values['seed']}")
     set_up_logging()
     text = _continuation(values)
     first = next(text, "")  # so that whatever is wrong is said before anything is printed
