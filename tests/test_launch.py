@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import shlex
 import subprocess
 import sys
@@ -167,6 +168,19 @@ def test_why_it_ended_is_one_line_of_its_own_log(folder):
     assert process.last_words() == "KeyError: 'wte'"
     assert process.last_words(refused=True) is None
     assert "gpt2lib: an old trouble" in process.log.read_text()
+
+
+def test_a_server_that_ignores_ctrl_c_starts_processes_that_do_not(folder):
+    """As a shell's `jupyter lab &` does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = background(folder, "import time; print('up', flush=True); time.sleep(60)")
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        wait_for(lambda: "up" in process.log.read_text())
+        process.interrupt(timeout=20)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not process.running
 
 
 def test_stopping_while_it_still_starts_is_no_traceback(folder):

@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,24 @@ from gpt2lib.errors import UserError
 from gpt2lib.storage import read_json, write_json
 
 WINDOWS = sys.platform == "win32"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """See to it that a process started here can be interrupted.
+
+    A shell starts background commands with Ctrl-C ignored, and children inherit that: a server
+    begun with `jupyter lab &` would start runs that never stop.
+    """
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Background:
@@ -66,7 +87,7 @@ class Background:
                     )
                 return
             beginning = self.log.stat().st_size if self.log.is_file() else 0
-            with self.log.open("ab") as log:
+            with self.log.open("ab") as log, _interruptible():
                 self._child = subprocess.Popen(
                     [sys.executable, *arguments],
                     stdin=subprocess.DEVNULL,
