@@ -100,7 +100,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         f"{result['tokens_per_second']:,.0f} tokens/s on {result['device']} "
         f"({result['precision']})"
     )
-    rows["files"] = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir()))
+    seen = (p for p in folder.iterdir() if not p.name.startswith("."))
+    rows["files"] = ", ".join(sorted(p.name + "/" * p.is_dir() for p in seen))
     print_table(rows)
     if sample := result.get("sample"):
         print("\nA sample:\n\n" + "\n".join(f"  {line}" for line in sample.strip().splitlines()))
