@@ -285,7 +285,7 @@ def test_train_leaves_a_whole_run_and_says_so(
     assert main(argv) == 0
     out = capsys.readouterr().out
     run = Path("runs/smoke")  # the default
-    files = {p.name for p in run.iterdir()}
+    files = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert {"checkpoints", "config.yaml", "metrics.jsonl", "result.json", "loss.png"} <= files
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     assert f"{result['loss']:.4f} nats per token" in out
