@@ -269,18 +269,18 @@ def test_watching_can_be_interrupted_and_the_run_goes_on(folder, capsys, monkeyp
 @pytest.mark.slow
 def test_a_real_run_is_stopped_found_again_resumed_and_complete(folder, capsys):
     size = {"model": {"n_layer": 1, "n_embd": 16}, "device": "cpu", "precision": "fp32"}
-    settings = {**size, **TINY, "steps": 400, "eval_every": 200, "save_every": 200}
+    settings = {**size, **TINY, "steps": 4000, "eval_every": 2000, "save_every": 2000}
     run = launch("smoke", folder / "run", processes=1, **settings)
     run.follow(refresh=0.05, until=3)
     assert run.running and run.result is None
     run.stop()
     assert run.error.startswith("gpt2lib: stopped at step")
     stopped_at = run.step
-    assert 3 <= stopped_at < 400
+    assert 3 <= stopped_at < 4000
     again = attach(folder / "run").resume()
     again.follow(refresh=0.2)
-    assert again.result["steps"] == 400 and again.error is None
-    assert [step for step, _ in again.samples()] == [0, 200, 400]
+    assert again.result["steps"] == 4000 and again.error is None
+    assert [step for step, _ in again.samples()] == [0, 2000, 4000]
     first = capsys.readouterr().out
     assert "Figure training-run: Training loss of the run run by step" in first
     assert again.resume().running is False
