@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from tqdm.auto import tqdm
 
 from gpt2lib import hardware, load_pretrained, trainer
 from gpt2lib.checkpoint import checkpoints, read_tensors
 from gpt2lib.config import TrainConfig
-from gpt2lib.data import IGNORE
+from gpt2lib.data import IGNORE, batch, sample_windows
 from gpt2lib.errors import UserError
 from gpt2lib.hub import export
 from gpt2lib.optim import learning_rate
@@ -331,6 +332,31 @@ def test_accumulation_equals_the_big_batch(
             torch.testing.assert_close(tensors(tmp_path / "pieces")[name], a, atol=1e-4, rtol=0)
 
 
+def test_the_gradient_is_that_of_the_mean_over_scored_tokens(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer.batch
+
+    def with_ignored(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        idx, targets = original(*arguments)
+        targets[:, :5] = IGNORE
+        return idx, targets
+
+    monkeypatch.setattr(trainer, "batch", with_ignored)
+    wanted = config(text, model={"dropout": 0.0}, optim={"grad_clip": 0.0})
+    run = Trainer(wanted, open_run(tmp_path / "run", wanted))
+    idx, targets = (torch.cat(parts) for parts in zip(*run.micro_batches(), strict=True))
+    loss, count = run.raw_model(idx, targets)
+    (loss / count).backward()
+    norm = torch.stack([p.grad.norm() for p in run.raw_model.parameters()]).norm().item()
+    run.raw_model.zero_grad()
+    run.update(tqdm(disable=True))
+    first = log(tmp_path / "run")[0]
+    assert int(count) == 4 * 11
+    assert first["loss"] == pytest.approx(loss.item() / 44, rel=1e-5)
+    assert first["grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+
 def test_gradient_checkpointing_changes_no_number(
     uninterrupted: Path, text: Path, tmp_path: Path
 ) -> None:
@@ -362,6 +388,9 @@ def test_samples_come_in_the_order_of_the_seed_and_no_other(text: Path, tmp_path
             rows += [idx for idx, _ in run.micro_batches()]
         seen[size] = torch.cat(rows)
     assert torch.equal(seen[1], seen[4])
+    tokens = run.data.train
+    starts = sample_windows(len(tokens), 16, changed.seed, range(STEPS * 4))
+    assert torch.equal(seen[1], batch(tokens, starts, 16)[0])
     assert len(seen[1].unique(dim=0)) > STEPS
 
 
