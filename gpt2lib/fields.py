@@ -106,3 +106,12 @@ def within(config: Any, low: float, high: float, *names: str) -> None:
         value = getattr(config, name)
         if not low <= value < high:
             raise UserError(f"{name} must be at least {low:g} and below {high:g}, not {value}")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested fields under dotted names: {"optim": {"lr": 1}} becomes {"optim.lr": 1}."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        out |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return out

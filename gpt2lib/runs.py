@@ -22,6 +22,7 @@ from typing import Any
 from gpt2lib.checkpoint import checkpoints, newest
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
+from gpt2lib.fields import flat
 from gpt2lib.storage import read_json, verify, write_json, write_text
 
 MAY_CHANGE = frozenset(
@@ -183,7 +184,7 @@ def _refuse_changes(folder: Path, config: TrainConfig) -> None:
     import yaml
 
     before = yaml.safe_load((folder / "requested.yaml").read_text(encoding="utf-8"))
-    old, new = _flat(TrainConfig.from_dict(before).to_dict()), _flat(config.to_dict())
+    old, new = flat(TrainConfig.from_dict(before).to_dict()), flat(config.to_dict())
     changed = [name for name in new if old[name] != new[name] and name not in MAY_CHANGE]
     if changed:
         shown = ", ".join(f"{name} {old[name]} → {new[name]}" for name in changed[:3])
@@ -192,11 +193,3 @@ def _refuse_changes(folder: Path, config: TrainConfig) -> None:
             f"{folder} holds a run with other settings ({shown}{more}); choose another --out "
             f"(make: NAME=) or the same settings; --init_from starts a new run from its weights"
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return flat

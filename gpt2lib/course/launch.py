@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2lib.course.background import WINDOWS, Background
 from gpt2lib.errors import UserError
+from gpt2lib.fields import flat
 from gpt2lib.storage import read_json
 
 if TYPE_CHECKING:
@@ -199,14 +200,6 @@ def _many(processes: int) -> list[str]:
 
 def _arguments(preset: str, out: Path, overrides: Mapping[str, Any]) -> list[str]:
     words = ["train", preset, "--out", out.as_posix()]
-    for name, value in _flat(overrides).items():
+    for name, value in flat(overrides).items():
         words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
     return words
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return flat
