@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from gpt2lib.errors import UserError, nearest
 
 C = TypeVar("C", bound="Config")
+T = TypeVar("T")
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"
 
 
@@ -19,8 +20,8 @@ class Config:
     """What all configurations share: exact conversion to and from plain dictionaries."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain dictionaries, ready for JSON or YAML."""
-        return dataclasses.asdict(typing.cast(Any, self))
+        """Return nested plain dictionaries and lists, ready for JSON or YAML."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
@@ -47,6 +48,12 @@ class Config:
         return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.to_dict()
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
+
+
 def _convert(kind: Any, value: Any, name: str) -> Any:
     """Check `value` against the annotation `kind`; an int becomes a float where one is wanted."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -71,6 +78,10 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
                 f"{name} must be one of {', '.join(map(str, args))}, not {value!r}{hint}"
             )
         return value
+    if origin is tuple and args[-1] is Ellipsis:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{name} must be a list, not {value!r}")
+        return tuple(_convert(args[0], v, name) for v in value)
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(args):
             raise UserError(f"{name} must be {len(args)} values, not {value!r}")
@@ -106,6 +117,17 @@ def within(config: Any, low: float, high: float, *names: str) -> None:
         value = getattr(config, name)
         if not low <= value < high:
             raise UserError(f"{name} must be at least {low:g} and below {high:g}, not {value}")
+
+
+def spread(name: str, pattern: tuple[T, ...], n: int, what: str) -> tuple[T, ...]:
+    """Stretch a pattern over n places, in order: (16, 64) over 4 gives (16, 16, 64, 64).
+
+    Raises:
+        UserError: if the pattern's length does not divide n.
+    """
+    if not pattern or n % len(pattern):
+        raise UserError(f"{name} has {len(pattern)} entries, which {n} {what} do not divide by")
+    return tuple(entry for entry in pattern for _ in range(n // len(pattern)))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,28 +2,63 @@
 
 A mask is a small frozen object that answers one question: may the query at place `q_idx` look
 at the key at place `kv_idx`? The arguments are tensors of indices, so one call answers for a
-whole table. Attention knows nothing of the kinds of mask; it only asks.
+whole table. Masks combine with `&` and `|`. Attention knows nothing of the kinds of mask; it
+only asks.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from gpt2lib.config import GPTConfig
 
-class Mask(Protocol):
+
+class Mask(ABC):
     """The question that every mask answers, for batch row `b` and head `h`."""
 
+    @abstractmethod
     def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         """Return True where the query may look at the key."""
-        ...
+
+    def __and__(self, other: Mask) -> Mask:
+        """Allow what both allow."""
+        return Both(self, other)
+
+    def __or__(self, other: Mask) -> Mask:
+        """Allow what either allows."""
+        return Either(self, other)
 
 
 @dataclass(frozen=True)
-class Causal:
+class Both(Mask):
+    """What two masks both allow."""
+
+    first: Mask
+    second: Mask
+
+    def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        """Return True where both do."""
+        return self.first(b, h, q_idx, kv_idx) & self.second(b, h, q_idx, kv_idx)
+
+
+@dataclass(frozen=True)
+class Either(Mask):
+    """What at least one of two masks allows."""
+
+    first: Mask
+    second: Mask
+
+    def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        """Return True where one does."""
+        return self.first(b, h, q_idx, kv_idx) | self.second(b, h, q_idx, kv_idx)
+
+
+@dataclass(frozen=True)
+class Causal(Mask):
     """Each place looks at itself and at what came before it, never ahead."""
 
     def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
@@ -31,15 +66,92 @@ class Causal:
         return kv_idx <= q_idx
 
 
-def dense(mask: Mask, n_query: int, n_key: int, device: torch.device | None = None) -> Tensor:
-    """Write a mask out as a table of booleans, for one batch row and one head.
+@dataclass(frozen=True)
+class SlidingWindow(Mask):
+    """Each place looks at `window` places: itself, and those `dilation` apart on either side.
 
-    The queries are the last `n_query` of the `n_key` places.
+    A key is seen if its distance is a multiple of the dilation and below window · dilation. With
+    `Causal` that leaves the window - 1 places before it.
+
+    Attributes:
+        window: how many places a query sees on its left, itself included.
+        dilation: distance between two of them, for each head; one entry serves all heads.
+
+    Reference: Beltagy et al. 2020, section 3.1.
+    """
+
+    window: int
+    dilation: tuple[int, ...] = (1,)
+
+    def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        """Return True where the key lies in the window of the query."""
+        step = torch.tensor(self.dilation, device=h.device)[h] if len(self.dilation) > 1 else None
+        apart: int | Tensor = self.dilation[0] if step is None else step
+        distance = (q_idx - kv_idx).abs()
+        return (distance < self.window * apart) & (distance % apart == 0)
+
+
+@dataclass(frozen=True)
+class GlobalTokens(Mask):
+    """Some places look at all places, and all places look at them.
+
+    Reference: Beltagy et al. 2020, section 3.1.
+    """
+
+    places: tuple[int, ...]
+
+    def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        """Return True where the query or the key is one of these places."""
+        seen = (q_idx != q_idx) & (kv_idx != kv_idx)  # False, in the shape of the table
+        for place in self.places:
+            seen = seen | (q_idx == place) | (kv_idx == place)
+        return seen
+
+
+def layer_mask(config: GPTConfig, layer: int) -> Mask:
+    """Return the mask of one layer: causal, and where a window is set, no more than that."""
+    window = config.windows[layer]
+    if window is None:
+        return Causal()
+    dilations = config.dilations[layer]
+    near: Mask = SlidingWindow(window, dilations if len(set(dilations)) > 1 else dilations[:1])
+    if config.global_tokens:
+        near = near | GlobalTokens(config.global_tokens)
+    return Causal() & near
+
+
+def table(mask: Mask, q_idx: Tensor, kv_idx: Tensor, n_head: int = 1) -> Tensor:
+    """Write a mask out for these queries and keys.
+
+    Args:
+        mask: who may look at whom.
+        q_idx: the places of the queries, (n_query,), or (B, n_query) where the rows differ.
+        kv_idx: the places of the keys, (n_key,) or (B, n_key); one below 0 is empty, and seen by
+            nobody.
+        n_head: number of heads to ask for.
 
     Returns:
-        (n_query, n_key), True where the query may look.
+        True where the query may look: (n_query, n_key) if neither row nor head matters, and
+        otherwise (B or 1, n_head or 1, n_query, n_key).
     """
-    zero = torch.zeros((), dtype=torch.long, device=device)
-    queries = torch.arange(n_key - n_query, n_key, device=device)[:, None]  # (n_query, 1)
-    keys = torch.arange(n_key, device=device)[None, :]  # (1, n_key)
-    return mask(zero, zero, queries, keys)  # (n_query, n_key)
+    rows = q_idx.dim() == 2 or kv_idx.dim() == 2
+    queries = q_idx[..., :, None]  # (..., n_query, 1)
+    keys = kv_idx[..., None, :]  # (..., 1, n_key)
+    if rows:
+        queries, keys = (i.unsqueeze(-3) for i in (queries, keys))  # a dimension for the heads
+    b = torch.zeros((), dtype=torch.long, device=q_idx.device)
+    h = torch.arange(n_head, device=q_idx.device)[:, None, None] if n_head > 1 else b
+    return mask(b, h, queries, keys) & (keys >= 0)
+
+
+def dense(
+    mask: Mask, n_query: int, n_key: int, device: torch.device | None = None, n_head: int = 1
+) -> Tensor:
+    """Write a mask out where the queries are the last `n_query` of the `n_key` places.
+
+    Returns:
+        True where the query may look, (n_query, n_key), or (n_head, n_query, n_key) if heads
+        differ.
+    """
+    places = torch.arange(n_key, device=device)
+    return table(mask, places[n_key - n_query :], places, n_head)

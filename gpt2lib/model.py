@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import overload
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -15,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from gpt2lib.attention import CausalSelfAttention
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
+from gpt2lib.kv_cache import KVCache, LayerCache
 from gpt2lib.loss import next_token_loss
-from gpt2lib.positions import LearnedPositions
+from gpt2lib.positions import POSITIONS, Turn
 from gpt2lib.weight_init import init_weights, tie
 
 
@@ -46,18 +48,44 @@ class Block(nn.Module):
     Reference: Radford et al. 2019, section 2.3 (layer norm moved to the input of each part).
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, layer: int = 0) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
-        self.attn = CausalSelfAttention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
+        self.ln_1 = layer_norm(config)
+        self.attn = CausalSelfAttention(config, layer)
+        self.ln_2 = layer_norm(config)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, positions: LearnedPositions) -> Tensor:
+    def forward(self, x: Tensor, turn: Turn, cache: LayerCache | None = None) -> Tensor:
         """Map the residual stream, (B, T, C), to (B, T, C)."""
-        x = x + self.attn(self.ln_1(x), positions)
+        x = x + self.attn(self.ln_1(x), turn, cache)
         x = x + self.mlp(self.ln_2(x))
         return x
+
+
+class PartialBlock(Block):
+    """A block that lacks what the configuration's `without` names, to see what it is good for."""
+
+    def __init__(self, config: GPTConfig, layer: int = 0) -> None:
+        super().__init__(config, layer)
+        self.residual = "residual" not in config.without
+        if "mlp" in config.without:
+            del self.ln_2, self.mlp
+
+    def forward(self, x: Tensor, turn: Turn, cache: LayerCache | None = None) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        y = self.attn(self.ln_1(x), turn, cache)
+        x = x + y if self.residual else y
+        if hasattr(self, "mlp"):
+            y = self.mlp(self.ln_2(x))
+            x = x + y if self.residual else y
+        return x
+
+
+def layer_norm(config: GPTConfig) -> nn.Module:
+    """Return a layer norm over the channels, or nothing where `without` says so."""
+    if "layer_norm" in config.without:
+        return nn.Identity()
+    return nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
 
 
 class Transformer(nn.Module):
@@ -65,22 +93,31 @@ class Transformer(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        block = PartialBlock if config.without else Block
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = LearnedPositions(config.block_size, config.n_embd)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
+        self.wpe = POSITIONS[config.position](config)
+        self.h = nn.ModuleList(block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = layer_norm(config)
         self.dropout = config.dropout
         self.gradient_checkpointing = False
 
-    def forward(self, idx: Tensor) -> Tensor:
-        """Map token ids, (B, T), to the normalised residual stream, (B, T, C)."""
-        x = self.wpe.embed(self.wte(idx))  # (B, T, C)
+    def forward(self, idx: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Map token ids, (B, T), to the normalised residual stream, (B, T, C).
+
+        With a cache, idx holds the tokens that follow those in it.
+        """
+        T = idx.size(1)
+        places = torch.arange(T, device=idx.device) if cache is None else cache.places(T)
+        x = self.wpe.embed(self.wte(idx), places)  # (B, T, C)
         x = F.dropout(x, self.dropout, self.training)
-        for block in self.h:
+        turn = self.wpe.turn(places)
+        for i, block in enumerate(self.h):
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(block, x, self.wpe, use_reentrant=False)
+                x = checkpoint(block, x, turn, use_reentrant=False)
             else:
-                x = block(x, self.wpe)
+                x = block(x, turn, None if cache is None else cache.layers[i])
+        if cache is not None:
+            cache.advance()
         return self.ln_f(x)  # type: ignore[no-any-return]
 
 

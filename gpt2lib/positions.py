@@ -1,18 +1,32 @@
 """Where a token stands: what the model adds at its input or turns in its queries and keys.
 
 Attention alone cannot tell one order of the same tokens from another. A position scheme mends
-that through one small interface of two methods. `embed` acts once, on the input of the first
-block; `rotate` acts in every attention layer, on queries and keys. A scheme that needs only one
-of them leaves the other as the identity.
+that through one small interface of two methods, of which it leaves the one it does not need as
+the identity. `embed` acts once, on the input of the first block. `turn` returns what every
+attention layer does to its queries and keys.
 
-Shapes: B batch, T time, C channels, nh heads, hs head size.
+Shapes: B batch, T time, C channels, nh heads, hs head size. `places` are the positions of the
+tokens, (T,), or (B, T) where the rows differ.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gpt2lib.config import GPTConfig
+
+Turn = Callable[[Tensor], Tensor]
+"""What attention does to queries and to keys, (B, nh, T, hs) to (B, nh, T, hs)."""
+
+
+def unturned(x: Tensor) -> Tensor:
+    """Return queries or keys as they are."""
+    return x
 
 
 class LearnedPositions(nn.Embedding):
@@ -21,11 +35,91 @@ class LearnedPositions(nn.Embedding):
     Reference: Vaswani et al. 2017, section 3.5 (learned form); Radford et al. 2019.
     """
 
-    def embed(self, x: Tensor, start: int = 0) -> Tensor:
-        """Add the vectors of the places `start`, `start + 1`, ... to `x`, (B, T, C)."""
-        places = torch.arange(start, start + x.size(1), device=x.device)
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__(config.block_size, config.n_embd)
+
+    def embed(self, x: Tensor, places: Tensor) -> Tensor:
+        """Add to x, (B, T, C), the vectors of its places."""
         return x + F.embedding(places, self.weight)  # (B, T, C) + (T, C)
 
-    def rotate(self, q: Tensor, k: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        """Return queries and keys, (B, nh, T, hs), as they are: learned positions do not turn."""
-        return q, k
+    def turn(self, places: Tensor) -> Turn:
+        """Return the identity: learned positions turn nothing."""
+        return unturned
+
+
+class NoPositions(nn.Module):
+    """No positions: the order is known only through who may see whom."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+
+    def embed(self, x: Tensor, places: Tensor) -> Tensor:
+        """Return x, (B, T, C), as it is."""
+        return x
+
+    def turn(self, places: Tensor) -> Turn:
+        """Return the identity."""
+        return unturned
+
+
+class RotaryPositions(NoPositions):
+    """RoPE: a query and a key are turned by angles that grow with their places.
+
+    Channel i and channel i + hs/2 form a pair, a point in a plane. At place p it is turned by
+    p · base^(-2i/hs): the first pairs fast, the last ones slowly. Turning keeps lengths, and the
+    product of a turned query and a turned key depends only on the distance of their places.
+
+    Reference: Su et al. 2021, section 3.2; Chen et al. 2023, section 2.3 (interpolation: places
+    divided by a scale).
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__(config)
+        self.head_size = config.head_size
+        self.base, self.scale = config.rope_base, config.rope_scale
+
+    def turn(self, places: Tensor) -> Turn:
+        """Return the rotation for these places."""
+        with torch.autocast(places.device.type, enabled=False):
+            evens = torch.arange(0, self.head_size, 2, device=places.device)  # (hs/2,)
+            speeds = self.base ** (-evens.float() / self.head_size)
+            angles = (places.float() / self.scale)[..., None] * speeds  # (T, hs/2)
+            angles = torch.cat((angles, angles), dim=-1)  # (T, hs): a pair shares its angle
+            if angles.dim() == 3:
+                angles = angles[:, None]  # (B, 1, T, hs): the same for all heads
+            return Rotation(angles.cos(), angles.sin())
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The rotation of every pair of channels at every place; both (T, hs) or (B, 1, T, hs)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn queries or keys, (B, nh, T, hs), in float32; the result has their dtype."""
+        first, second = x.float().chunk(2, dim=-1)  # 2 × (B, nh, T, hs/2)
+        across = torch.cat((-second, first), dim=-1)  # each pair turned by a right angle
+        return (x.float() * self.cos + across * self.sin).to(x.dtype)
+
+
+def ntk_base(base: float, scale: float, head_size: int) -> float:
+    """Return the base with which RoPE reaches `scale` times as far.
+
+    The slowest pair then turns `scale` times slower, as in linear interpolation, and the fastest
+    as before, so that neighbours stay as easy to tell apart.
+
+    Reference: Peng et al. 2023, section 3.1.
+    """
+    if head_size == 2:  # one pair, which is the fastest: nothing to slow down
+        return base
+    return float(base * scale ** (head_size / (head_size - 2)))
+
+
+POSITIONS: dict[str, type[LearnedPositions] | type[NoPositions]] = {
+    "learned": LearnedPositions,
+    "rope": RotaryPositions,
+    "none": NoPositions,
+}
+"""By the name that the configuration's `position` has."""

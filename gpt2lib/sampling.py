@@ -1,66 +1,109 @@
 """Text from a model, one token at a time.
 
-Shapes: B batch, T time, V vocabulary.
+Keys and values of what was read are kept in a cache, so that a new token costs one token's work.
+Past block_size the context is the last half block of the text, read anew, and grows from there.
+
+Shapes: B batch, T time, C channels, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gpt2lib.errors import UserError
+from gpt2lib.kv_cache import KVCache
 from gpt2lib.model import GPT
+from gpt2lib.probabilities import Choice, next_token_probabilities, penalise
 
 
-def next_token_probabilities(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> Tensor:
-    """Turn logits into the probabilities to draw from.
+class Options(TypedDict, total=False):
+    """What `next_tokens`, `generate` and `stream` take; `next_tokens` explains it."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    repetition_penalty: float
+    seed: int | None
+    pad: Sequence[int] | None
+    use_cache: bool
+    past_block: Literal["reread", "refuse"]
+
+
+def left_pad(prompts: Sequence[Sequence[int]], fill: int = 0) -> tuple[Tensor, list[int]]:
+    """Put prompts of different lengths into one batch, filled up on the left.
 
     Args:
-        logits: (B, V).
-        temperature: below 1 sharpens, above 1 flattens, 0 leaves only the likeliest token
-            (so does anything below 1e-6, which float32 could round to 0).
-        top_k: keep the k likeliest tokens.
-        top_p: keep the smallest set of likeliest tokens whose probabilities reach p.
+        prompts: token ids, at least one each.
+        fill: the id to fill up with; no model ever sees it.
 
     Returns:
-        (B, V), each row sums to 1.
+        idx, (B, T), and how many places of each row are filling: pass them on as `pad`.
 
     Raises:
-        UserError: for values without a meaning.
-
-    Reference: Fan et al. 2018, section 5.3 (top-k); Holtzman et al. 2020, section 3.1 (top-p).
+        UserError: if there is no prompt, or one is empty.
     """
-    if not temperature >= 0:
-        raise UserError(f"temperature must be at least 0, not {temperature}")
-    if top_k is not None and top_k < 1:
-        raise UserError(f"top_k must be at least 1, not {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UserError(f"top_p must be above 0 and at most 1, not {top_p}")
-    logits = logits.float()
-    if temperature < 1e-6:
-        return F.one_hot(logits.argmax(-1), logits.size(-1)).float()
-    # The likeliest is moved to 0, so that a tiny temperature does not overflow.
-    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
-    if top_k is not None and top_k < logits.size(-1):
-        kept = logits.topk(top_k)  # by index: of equal logits no more than k stay
-        logits = torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
-    probabilities = F.softmax(logits, dim=-1)
-    if top_p is not None and top_p < 1:
-        ordered, order = probabilities.sort(descending=True)  # (B, V)
-        reached_before = ordered.cumsum(-1) - ordered
-        dropped = torch.zeros_like(reached_before, dtype=torch.bool)
-        dropped = dropped.scatter(-1, order, reached_before >= top_p)
-        probabilities = probabilities.masked_fill(dropped, 0.0)
-        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
-    return probabilities
+    if not prompts:
+        raise UserError("there are no prompts; give at least one")
+    for i, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise UserError(f"prompt {i} is empty; give at least one token")
+    T = max(map(len, prompts))
+    pad = [T - len(prompt) for prompt in prompts]
+    rows = [[fill] * n + list(prompt) for n, prompt in zip(pad, prompts, strict=True)]
+    return torch.tensor(rows), pad
+
+
+class Context:
+    """What the model has in view: the end of each row's text, from column 0 on.
+
+    Attributes:
+        idx: (B, block_size + 1), filled up on the right.
+        lengths: how many tokens of each row are in view.
+    """
+
+    def __init__(self, model: GPT, idx: Tensor, pad: Sequence[int], use_cache: bool) -> None:
+        B, T = idx.shape
+        self.model, self.use_cache = model, use_cache
+        self.block_size = model.config.block_size
+        self.lengths = [T - n for n in pad]
+        self.idx = idx.new_zeros(B, self.block_size + 1)
+        for row, length in enumerate(self.lengths):
+            self.idx[row, :length] = idx[row, T - length :]
+        self.cache: KVCache | None = None
+
+    def logits(self, to_come: int) -> Tensor:
+        """Return the logits of the next token, (B, V); `to_come` more will be asked for at most."""
+        trunk, ends = self.model.transformer, self._ends()
+        if self.cache is not None:
+            last = self.idx.gather(1, ends[:, None])  # (B, 1)
+            return self.model.lm_head(trunk(last, self.cache)[:, 0])  # type: ignore[no-any-return]
+        longest = max(self.lengths)
+        if self.use_cache:
+            room = min(self.block_size, longest + to_come)
+            self.cache = KVCache(self.model.config, ends + 1, room)
+        x = trunk(self.idx[:, :longest], self.cache)  # (B, T, C)
+        x = x[torch.arange(len(x), device=x.device), ends]  # (B, C), each row's last token
+        return self.model.lm_head(x)  # type: ignore[no-any-return]
+
+    def append(self, token: Tensor) -> None:
+        """Add a token to each row, (B,); a full row keeps its last half block."""
+        ends = self._ends()
+        self.idx.scatter_(1, ends[:, None] + 1, token[:, None])
+        self.lengths = [length + 1 for length in self.lengths]
+        for row, length in enumerate(self.lengths):
+            if length > self.block_size:
+                half = max(1, self.block_size // 2)
+                self.idx[row, :half] = self.idx[row, length - half : length].clone()
+                self.lengths[row] = half
+                self.cache = None  # every place has moved: read anew
+
+    def _ends(self) -> Tensor:
+        """Return the column of each row's last token, (B,)."""
+        return torch.tensor(self.lengths, device=self.idx.device) - 1
 
 
 @torch.no_grad()
@@ -72,48 +115,97 @@ def next_tokens(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    repetition_penalty: float = 1.0,
     seed: int | None = None,
+    pad: Sequence[int] | None = None,
+    use_cache: bool = True,
+    past_block: Literal["reread", "refuse"] = "reread",
 ) -> Iterator[Tensor]:
     """Draw one token after the other and yield each as it comes.
-
-    Past block_size the model sees the last block_size tokens only.
 
     Args:
         model: the model; it is put back into training mode if it was in it.
         idx: (B, T), the prompts, at least one token each.
         max_new_tokens: how many to draw.
-        temperature, top_k, top_p: see `next_token_probabilities`.
+        temperature, top_k, top_p, repetition_penalty: see `gpt2lib.probabilities.Choice`.
         seed: makes the draws repeatable, apart from everything else; None draws from torch's
             own generator.
+        pad: how many places at the left of each row are filling, as `left_pad` returns it.
+        use_cache: keep keys and values; without, everything is computed anew for each token.
+        past_block: what happens when a row reaches block_size. "reread" goes on from the last half
+            block, "refuse" refuses before anything is drawn.
 
     Yields:
         (B,), the next token of each row.
 
     Raises:
-        UserError: for an empty prompt, or token ids outside the vocabulary.
+        UserError: for an empty prompt, one longer than block_size, token ids outside the
+            vocabulary, or options that mean nothing or contradict one another.
     """
-    if idx.dim() != 2 or idx.numel() == 0:
-        raise UserError(
-            f"prompts need shape (B, T) with B and T at least 1, not {tuple(idx.shape)}"
-        )
-    if max_new_tokens < 0:
-        raise UserError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
-    vocab_size, block_size = model.config.vocab_size, model.config.block_size
-    if int(idx.min()) < 0 or int(idx.max()) >= vocab_size:
-        bad = int(idx.max()) if int(idx.max()) >= vocab_size else int(idx.min())
-        raise UserError(f"token id {bad} is outside the vocabulary of {vocab_size}")
+    choice = Choice(temperature, top_k, top_p, repetition_penalty)
+    pad = _check(model, idx, max_new_tokens, pad, past_block)
     generator = None if seed is None else torch.Generator(idx.device).manual_seed(seed)
     was_training = model.training
     model.eval()
     try:
-        for _ in range(max_new_tokens):
-            logits = model(idx[:, -block_size:])[:, -1]  # (B, V)
-            probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
-            token = torch.multinomial(probabilities, 1, generator=generator)  # (B, 1)
-            idx = torch.cat((idx, token), dim=1)
-            yield token[:, 0]
+        context = Context(model, idx, pad, use_cache)
+        seen = _seen(idx, pad, model.config.vocab_size)
+        for i in range(max_new_tokens):
+            logits = context.logits(max_new_tokens - i - 1).float()  # (B, V)
+            if repetition_penalty != 1:
+                logits = penalise(logits, seen, repetition_penalty)
+            probabilities = next_token_probabilities(
+                logits, choice.temperature, choice.top_k, choice.top_p
+            )
+            token = torch.multinomial(probabilities, 1, generator=generator)[:, 0]  # (B,)
+            seen.scatter_(1, token[:, None], True)
+            context.append(token)
+            yield token
     finally:
         model.train(was_training)
+
+
+def _check(
+    model: GPT, idx: Tensor, max_new_tokens: int, pad: Sequence[int] | None, past_block: str
+) -> list[int]:
+    """Refuse prompts that cannot be continued; return the filling of each row."""
+    if idx.dim() != 2 or idx.numel() == 0:
+        raise UserError(
+            f"prompts need shape (B, T) with B and T at least 1, not {tuple(idx.shape)}"
+        )
+    B, T = idx.shape
+    if max_new_tokens < 0:
+        raise UserError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
+    if past_block not in ("reread", "refuse"):
+        raise UserError(f"past_block must be reread or refuse, not {past_block!r}")
+    vocab_size, block_size = model.config.vocab_size, model.config.block_size
+    low, high = int(idx.min()), int(idx.max())
+    if low < 0 or high >= vocab_size:
+        bad = high if high >= vocab_size else low
+        raise UserError(f"token id {bad} is outside the vocabulary of {vocab_size}")
+    pad = [0] * B if pad is None else [int(n) for n in pad]
+    if len(pad) != B or not all(0 <= n < T for n in pad):
+        raise UserError(f"pad must be {B} numbers from 0 to {T - 1}, not {pad}")
+    longest = T - min(pad)
+    if longest > block_size:
+        raise UserError(
+            f"a prompt of {longest} tokens does not fit block_size {block_size}; pass the last "
+            f"{block_size} of them"
+        )
+    if past_block == "refuse" and longest + max_new_tokens - 1 > block_size:
+        raise UserError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit block_size "
+            f"{block_size}; draw at most {block_size - longest + 1}, or let past_block be reread"
+        )
+    return pad
+
+
+def _seen(idx: Tensor, pad: Sequence[int], vocab_size: int) -> Tensor:
+    """Return which tokens each prompt holds, (B, V)."""
+    seen = torch.zeros(idx.size(0), vocab_size, dtype=torch.bool, device=idx.device)
+    for row, n in enumerate(pad):
+        seen[row, idx[row, n:]] = True
+    return seen
 
 
 def generate(
@@ -121,11 +213,8 @@ def generate(
     idx: Tensor,
     max_new_tokens: int,
     *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     stop: Collection[int] = (),
-    seed: int | None = None,
+    **options: Unpack[Options],
 ) -> Tensor:
     """Continue prompts; arguments as in `next_tokens`.
 
@@ -137,9 +226,7 @@ def generate(
         row ended.
     """
     ended = torch.zeros(idx.size(0), dtype=torch.bool, device=idx.device)
-    for token in next_tokens(
-        model, idx, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    ):
+    for token in next_tokens(model, idx, max_new_tokens, **options):
         token = torch.where(ended, idx[:, -1], token)
         idx = torch.cat((idx, token[:, None]), dim=1)
         if stop:
@@ -149,12 +236,18 @@ def generate(
     return idx
 
 
-def stream(model: GPT, idx: Tensor, max_new_tokens: int, **options: object) -> Iterator[int]:
+def stream(
+    model: GPT,
+    idx: Tensor,
+    max_new_tokens: int,
+    *,
+    stop: Collection[int] = (),
+    **options: Unpack[Options],
+) -> Iterator[int]:
     """Yield the tokens of one prompt, (1, T), as they are drawn; options as in `generate`."""
     if idx.size(0) != 1:
         raise UserError(f"stream takes one prompt, not {idx.size(0)}; generate takes many")
-    stop = options.pop("stop", ())
-    for token in next_tokens(model, idx, max_new_tokens, **options):  # type: ignore[arg-type]
+    for token in next_tokens(model, idx, max_new_tokens, **options):
         yield int(token)
-        if int(token) in stop:  # type: ignore[operator]
+        if int(token) in stop:
             return

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gpt2lib import checkpoint
+from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.storage import atomic_folder, read_json, write_json
 
@@ -84,11 +85,12 @@ class TrainingState:
                     f"the {what} is not the one of {folder}: its fingerprint is {now[:12]}, the "
                     f"checkpoint's {about[what][:12]}; use the same text and tokenizer"
                 )
-        shape, theirs = self.model.config.to_dict(), read_json(folder / "config.json")["model"]
+        shape = self.model.config.to_dict()
+        theirs = GPTConfig.from_dict(read_json(folder / "config.json")["model"]).to_dict()
         for name in shape:
-            if shape[name] != theirs.get(name):
+            if shape[name] != theirs[name]:
                 raise UserError(
-                    f"model.{name} is {shape[name]}, but {theirs.get(name)} in {folder}; "
+                    f"model.{name} is {shape[name]}, but {theirs[name]} in {folder}; "
                     f"a resumed run keeps its model"
                 )
         weights = checkpoint.read_tensors(folder / checkpoint.MODEL)

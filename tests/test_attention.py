@@ -15,20 +15,20 @@ from gpt2lib.attention import CausalSelfAttention, attend, eager, fused
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.masks import Causal, Mask
-from gpt2lib.positions import LearnedPositions
+from gpt2lib.positions import unturned
 
 FORMS = pytest.mark.parametrize("form", [eager, fused, attend])
 Form = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Everyone:
+class Everyone(Mask):
     def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         return (q_idx >= 0) & (kv_idx >= 0)
 
 
 @dataclass(frozen=True)
-class Near:
+class Near(Mask):
     def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         return (q_idx - kv_idx).abs() <= 1
 
@@ -47,9 +47,6 @@ def table_of(form: Form, T: int, mask: Mask, dropout: float = 0.0) -> Tensor:
 def module(dropout: float = 0.0, n_head: int = 3) -> CausalSelfAttention:
     torch.manual_seed(0)
     return CausalSelfAttention(GPTConfig(n_embd=12, n_head=n_head, dropout=dropout))
-
-
-POSITIONS = LearnedPositions(16, 12)
 
 
 @FORMS
@@ -131,13 +128,13 @@ def test_module_equals_its_heads_one_by_one(n_head: int) -> None:
         q, k, v = (x @ W[r].T + b[r] for r in rows)
         heads.append(eager(q[:, None], k[:, None], v[:, None], Causal())[:, 0])
     wanted = torch.cat(heads, dim=-1) @ layer.c_proj.weight.T + layer.c_proj.bias
-    torch.testing.assert_close(layer(x, POSITIONS), wanted, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(layer(x, unturned), wanted, atol=1e-6, rtol=1e-5)
 
 
 def test_no_place_sees_the_future() -> None:
     layer = module()
     x = torch.randn(1, 7, 12, requires_grad=True)
-    y = layer(x, POSITIONS)
+    y = layer(x, unturned)
     for t in range(7):
         (gradient,) = torch.autograd.grad(y[0, t].sum(), x, retain_graph=True)
         sizes = gradient[0].abs().sum(-1)
@@ -148,40 +145,42 @@ def test_no_place_sees_the_future() -> None:
 def test_without_mask_and_positions_order_does_not_matter() -> None:
     layer, x = module(), torch.randn(2, 7, 12)
     order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
-    causal = layer(x[:, order], POSITIONS) - layer(x, POSITIONS)[:, order]
+    causal = layer(x[:, order], unturned) - layer(x, unturned)[:, order]
     assert float(causal.detach().abs().max()) > 1e-3  # the causal mask does know an order
     layer.mask = Everyone()
-    torch.testing.assert_close(layer(x[:, order], POSITIONS), layer(x, POSITIONS)[:, order])
+    torch.testing.assert_close(layer(x[:, order], unturned), layer(x, unturned)[:, order])
 
 
 def test_dropout_acts_in_training_only() -> None:
     layer, plain, x = module(dropout=0.5), module(), torch.randn(2, 5, 12)
-    wanted = plain(x, POSITIONS)
-    assert not torch.allclose(layer(x, POSITIONS), wanted)
-    assert not torch.equal(layer(x, POSITIONS), layer(x, POSITIONS))
-    torch.testing.assert_close(layer.eval()(x, POSITIONS), wanted, atol=0, rtol=0)
+    wanted = plain(x, unturned)
+    assert not torch.allclose(layer(x, unturned), wanted)
+    assert not torch.equal(layer(x, unturned), layer(x, unturned))
+    torch.testing.assert_close(layer.eval()(x, unturned), wanted, atol=0, rtol=0)
 
 
 def test_the_module_drops_weights_and_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(
-        attention, "attend", lambda q, k, v, mask, dropout: asked.append(dropout) or v
+        attention, "attend", lambda q, k, v, mask, dropout, places: asked.append(dropout) or v
     )
     layer, x = module(dropout=0.5), torch.randn(4, 5, 12)
-    thinned = layer(x, POSITIONS)
-    layer.eval()(x, POSITIONS)
+    thinned = layer(x, unturned)
+    layer.eval()(x, unturned)
     assert asked == [0.5, 0.0]
     assert 0.3 < float((thinned == 0).float().mean()) < 0.7
 
 
 def test_positions_turn_queries_and_keys() -> None:
-    class Swap(LearnedPositions):
-        def rotate(self, q: Tensor, k: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-            assert q.shape == k.shape == (2, 3, 5, 4)
-            return k, q
+    def doubled(part: Tensor) -> Tensor:
+        assert part.shape == (2, 3, 5, 4)
+        return 2 * part
 
-    layer, x = module(), torch.randn(2, 5, 12)
-    assert not torch.allclose(layer(x, Swap(16, 12)), layer(x, POSITIONS), atol=1e-4)
+    layer, scaled, x = module(), module(), torch.randn(2, 5, 12)
+    with torch.no_grad():
+        for weight in (scaled.c_attn.weight, scaled.c_attn.bias):
+            weight[:24] *= 2  # queries and keys, not values
+    torch.testing.assert_close(layer(x, doubled), scaled(x, unturned))
 
 
 def test_attend_picks_the_form_by_device_dtype_and_length(monkeypatch: pytest.MonkeyPatch) -> None:

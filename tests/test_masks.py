@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gpt2lib.masks import Causal, dense
+from gpt2lib.masks import Causal, Mask, dense
 
 
 def test_causal_sees_itself_and_the_past() -> None:
@@ -30,10 +30,11 @@ def test_dense_places_the_queries_at_the_end(n_key: int, data: st.DataObject) ->
 
 
 def test_dense_asks_any_mask() -> None:
-    def every_second(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        return (q_idx - kv_idx) % 2 == 0
+    class EverySecond(Mask):
+        def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+            return (q_idx - kv_idx) % 2 == 0
 
-    table = dense(every_second, 3, 3)
+    table = dense(EverySecond(), 3, 3)
     assert table.int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
 

@@ -15,7 +15,8 @@ from transformers_twin import randomise, twins
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
-from gpt2lib.sampling import generate, next_token_probabilities, stream
+from gpt2lib.probabilities import next_token_probabilities
+from gpt2lib.sampling import generate, stream
 
 # An untied head: a tied one mostly repeats the last token, and then a wrong crop changes nothing.
 TINY = GPTConfig(vocab_size=30, block_size=12, n_layer=2, n_head=2, n_embd=16, tie_weights=False)
@@ -119,23 +120,22 @@ def test_draws_follow_the_probabilities(model: GPT) -> None:
     torch.testing.assert_close(shares, wanted, atol=0.03, rtol=0)  # over 4 standard deviations
 
 
-def test_greedy_is_a_loop_of_argmax_and_crops_at_block_size(model: GPT) -> None:
-    idx = prompt(T=5)
+def test_greedy_is_a_loop_of_argmax_that_goes_on_from_half_a_block(model: GPT) -> None:
+    idx = view = prompt(T=5)
     got = generate(model, idx, 20, temperature=0)
     for _ in range(20):
         with torch.no_grad():
-            logits = model(idx[:, -12:])
-        idx = torch.cat((idx, logits[:, -1].argmax(-1, keepdim=True)), dim=1)
+            token = model(view)[:, -1].argmax(-1, keepdim=True)
+        idx, view = torch.cat((idx, token), dim=1), torch.cat((view, token), dim=1)
+        view = view[:, -6:] if view.size(1) > 12 else view
     assert torch.equal(got, idx)
     assert got.shape == (1, 25)
     assert len(set(got[0, 12:].tolist())) > 3  # the tokens differ, so the crop matters
 
 
-def test_a_prompt_above_block_size_is_cropped(model: GPT) -> None:
-    long = prompt(T=40)
-    got = generate(model, long, 3, temperature=0)
-    assert torch.equal(got[:, :40], long)
-    assert torch.equal(got[:, 40], generate(model, long[:, -12:], 1, temperature=0)[:, -1])
+def test_a_prompt_above_block_size_is_refused(model: GPT) -> None:
+    with pytest.raises(UserError, match="40 tokens does not fit block_size 12"):
+        generate(model, prompt(T=40), 3)
 
 
 def test_greedy_tokens_are_those_of_transformers() -> None:
@@ -217,7 +217,7 @@ def test_the_mode_of_the_model_is_put_back_and_dropout_stays_off() -> None:
 
 def test_no_gradients_are_kept_while_sampling(model: GPT) -> None:
     seen: list[bool] = []
-    model.register_forward_hook(lambda _, __, logits: seen.append(logits.requires_grad))
+    model.lm_head.register_forward_hook(lambda _, __, logits: seen.append(logits.requires_grad))
     tokens = stream(model, prompt(), 3)
     next(tokens)
     assert torch.is_grad_enabled()  # between two tokens the caller's setting holds

@@ -15,6 +15,7 @@ from gpt2lib.errors import UserError, nearest
 from gpt2lib.hub.families import FAMILIES, Family
 from gpt2lib.hub.find import INDEX, WEIGHTS, is_ours, resolve
 from gpt2lib.model import GPT
+from gpt2lib.positions import LearnedPositions
 from gpt2lib.storage import read_json
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 from gpt2lib.weight_init import tie
@@ -145,8 +146,8 @@ def _empty(config: GPTConfig) -> GPT:
 
 def _crop(model: GPT, config: GPTConfig) -> None:
     """Keep the first positions only."""
-    if config.block_size < model.config.block_size:
-        wpe = model.transformer.wpe
+    wpe = model.transformer.wpe
+    if isinstance(wpe, LearnedPositions) and config.block_size < model.config.block_size:
         wpe.weight = nn.Parameter(wpe.weight.detach()[: config.block_size].clone())  # (T, C)
         wpe.num_embeddings = config.block_size
     model.config = config

@@ -231,7 +231,7 @@ def _library_block(kind: Any) -> Any:
 
     def block(x: Any, ln_1: Any, attn: Any, ln_2: Any, mlp: Any) -> Any:
         parts = SimpleNamespace(
-            ln_1=ln_1, attn=lambda stream, positions: attn(stream), ln_2=ln_2, mlp=mlp
+            ln_1=ln_1, attn=lambda stream, turn, cache: attn(stream), ln_2=ln_2, mlp=mlp
         )
         return kind.forward(parts, x, None)
 

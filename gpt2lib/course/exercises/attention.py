@@ -66,11 +66,14 @@ def _wrong_weights(
 
 
 class _Watch:
-    """Positions that turn nothing, and keep the queries as the layer split them."""
+    """What turns nothing, and keeps the queries as the layer split them."""
 
-    def rotate(self, q: Any, k: Any, start: int = 0) -> tuple[Any, Any]:
-        self.q = q
-        return q, k
+    def __init__(self) -> None:
+        self.seen: list[Any] = []  # queries come first, then keys
+
+    def __call__(self, part: Any) -> Any:
+        self.seen.append(part)
+        return part
 
 
 def _layer(kind: Any, C: int, n_head: int) -> Any:
@@ -84,7 +87,7 @@ def _split(kind: Any) -> Function:
         C, watch = x.size(-1), _Watch()
         weights = {"c_attn.weight": torch.eye(C).repeat(3, 1), "c_attn.bias": torch.zeros(3 * C)}
         torch.func.functional_call(_layer(kind, C, n_head), weights, (x, watch))
-        return watch.q
+        return watch.seen[0]
 
     return split
 

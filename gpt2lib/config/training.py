@@ -1,81 +1,14 @@
-"""Configurations: frozen dataclasses that refuse what cannot work.
-
-Every field has a default and a line of documentation that `gpt2lib train --help` shows. A
-configuration is checked when it is made, so one that exists is one that can be used. Messages
-name both numbers. `to_dict` and `from_dict` are exact inverses, in JSON as in YAML.
-"""
+"""What a run does: its text, its optimiser, its length and its precision."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.config.shape import GPTConfig
+from gpt2lib.errors import UserError
 from gpt2lib.fields import Config, at_least, within
-
-SIZES: dict[str, dict[str, int]] = {
-    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
-    "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
-    "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
-    "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
-}
-"""The four published sizes; all have 50257 tokens and blocks of 1024."""
-
-
-@dataclass(frozen=True)
-class GPTConfig(Config):
-    """The shape of a model. The defaults are GPT-2 small.
-
-    Attributes:
-        vocab_size: number of token ids; in training it is taken from the tokenizer.
-        block_size: longest context in tokens.
-        n_layer: number of blocks.
-        n_head: attention heads a block; must divide n_embd.
-        n_embd: width of the residual stream.
-        dropout: probability of dropping an activation, in training only (GPT-2 used 0.1).
-        bias: whether linear layers and layer norms have biases, as GPT-2's do.
-        tie_weights: whether the output head is the token embedding, as in GPT-2.
-
-    Reference: Radford et al. 2019, section 2.3 and table 2.
-    """
-
-    vocab_size: int = 50257
-    block_size: int = 1024
-    n_layer: int = 12
-    n_head: int = 12
-    n_embd: int = 768
-    dropout: float = 0.0
-    bias: bool = True
-    tie_weights: bool = True
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
-        within(self, 0, 1, "dropout")
-        if self.n_embd % self.n_head:
-            fits = max(1, round(self.n_embd / self.n_head)) * self.n_head
-            raise UserError(
-                f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}; {fits} would be"
-            )
-
-    @property
-    def head_size(self) -> int:
-        """Channels of one attention head."""
-        return self.n_embd // self.n_head
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> GPTConfig:
-        """Return one of the four published sizes: gpt2, gpt2-medium, gpt2-large, gpt2-xl.
-
-        Raises:
-            UserError: for another name.
-        """
-        if name not in SIZES:
-            raise UserError(
-                f"unknown model size {name!r}; there are {', '.join(SIZES)}{nearest(name, SIZES)}"
-            )
-        return cls(**{**SIZES[name], **changes})
 
 
 @dataclass(frozen=True)
@@ -201,45 +134,3 @@ class TrainConfig(Config):
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
         if not self.sample_prompt and self.sample_tokens:
             raise UserError("sample_prompt is empty; give at least one character, such as '\\n'")
-
-
-PRESETS = Path(__file__).parent / "presets"
-"""Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that come with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def preset_path(name_or_path: str) -> Path:
-    """Return the YAML file of a preset's name, or the path itself if it is a file.
-
-    Raises:
-        UserError: if there is neither.
-    """
-    for path in (PRESETS / f"{name_or_path}.yaml", Path(name_or_path)):
-        if path.is_file():
-            return path
-    raise UserError(
-        f"no preset or YAML file {name_or_path!r}; presets: {', '.join(preset_names())}"
-        f"{nearest(name_or_path, preset_names())}"
-    )
-
-
-def load_config(name_or_path: str) -> TrainConfig:
-    """Read a preset by name, or a YAML (or JSON) file, as a `TrainConfig`.
-
-    Raises:
-        UserError: if there is none, it is not YAML, or a field is wrong.
-    """
-    import yaml
-
-    path = preset_path(name_or_path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold fields such as 'steps: 100'")
-    return TrainConfig.from_dict(values)

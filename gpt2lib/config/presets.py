@@ -1,0 +1,49 @@
+"""Presets and YAML files: whole runs by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2lib.config.training import TrainConfig
+from gpt2lib.errors import UserError, nearest
+
+PRESETS = Path(__file__).parents[1] / "presets"
+"""Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_path(name_or_path: str) -> Path:
+    """Return the YAML file of a preset's name, or the path itself if it is a file.
+
+    Raises:
+        UserError: if there is neither.
+    """
+    for path in (PRESETS / f"{name_or_path}.yaml", Path(name_or_path)):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"no preset or YAML file {name_or_path!r}; presets: {', '.join(preset_names())}"
+        f"{nearest(name_or_path, preset_names())}"
+    )
+
+
+def load_config(name_or_path: str) -> TrainConfig:
+    """Read a preset by name, or a YAML (or JSON) file, as a `TrainConfig`.
+
+    Raises:
+        UserError: if there is none, it is not YAML, or a field is wrong.
+    """
+    import yaml
+
+    path = preset_path(name_or_path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold fields such as 'steps: 100'")
+    return TrainConfig.from_dict(values)

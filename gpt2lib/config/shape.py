@@ -1,0 +1,152 @@
+"""The shape of a model, and what cannot work refused.
+
+Every field has a default and a line of documentation that `gpt2lib train --help` shows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpt2lib.errors import UserError, nearest
+from gpt2lib.fields import Config, at_least, spread, within
+
+SIZES: dict[str, dict[str, int]] = {
+    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
+    "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
+    "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
+    "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
+}
+"""The four published sizes; all have 50257 tokens and blocks of 1024."""
+
+
+@dataclass(frozen=True)
+class GPTConfig(Config):
+    """The shape of a model. The defaults are GPT-2 small.
+
+    Attributes:
+        vocab_size: number of token ids; in training it is taken from the tokenizer.
+        block_size: longest context in tokens.
+        n_layer: number of blocks.
+        n_head: attention heads a block; must divide n_embd.
+        n_embd: width of the residual stream.
+        dropout: probability of dropping an activation, in training only (GPT-2 used 0.1).
+        bias: whether linear layers and layer norms have biases, as GPT-2's do.
+        tie_weights: whether the output head is the token embedding, as in GPT-2.
+        position: learned (GPT-2), rope (queries and keys are turned), or none.
+        rope_base: how fast RoPE turns; NTK extension raises it.
+        rope_scale: what RoPE divides positions by; linear interpolation to s times the context
+            sets it to s.
+        n_kv_head: key and value heads, each shared by n_head / n_kv_head query heads; null gives
+            every query head its own, 1 is multi-query attention.
+        window: how many tokens a query sees, itself included; null sees all before it. A list is
+            spread over the layers, lowest first.
+        dilation: distance between the tokens that a window sees, one for all heads. Or lists: the
+            outer is spread over the layers, each inner one over the heads of a layer.
+        global_tokens: positions that every query sees, and that see all before them, whatever the
+            window.
+        without: parts left out, for comparisons: mlp, residual, layer_norm.
+
+    Reference: Radford et al. 2019, section 2.3 and table 2; Su et al. 2021 (position); Ainslie et
+    al. 2023 (n_kv_head); Beltagy et al. 2020 (window, dilation, global_tokens).
+    """
+
+    vocab_size: int = 50257
+    block_size: int = 1024
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    dropout: float = 0.0
+    bias: bool = True
+    tie_weights: bool = True
+    position: Literal["learned", "rope", "none"] = "learned"
+    rope_base: float = 10000.0
+    rope_scale: float = 1.0
+    n_kv_head: int | None = None
+    window: int | tuple[int, ...] | None = None
+    dilation: int | tuple[tuple[int, ...], ...] = 1
+    global_tokens: tuple[int, ...] = ()
+    without: tuple[Literal["mlp", "residual", "layer_norm"], ...] = ()
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "n_layer")
+        at_least(self, 1, "vocab_size", "block_size", "n_head", "n_embd", "n_kv_head")
+        within(self, 0, 1, "dropout")
+        if self.n_embd % self.n_head:
+            fits = max(1, round(self.n_embd / self.n_head)) * self.n_head
+            raise UserError(
+                f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}; {fits} would be"
+            )
+        if self.n_head % self.kv_heads:
+            possible = [str(n) for n in range(1, self.n_head + 1) if self.n_head % n == 0]
+            raise UserError(
+                f"n_head {self.n_head} is not divisible by n_kv_head {self.n_kv_head}; "
+                f"possible are {', '.join(possible)}"
+            )
+        self._check_rope()
+        self._check_pattern()
+
+    def _check_rope(self) -> None:
+        for name, above in (("rope_base", 1.0), ("rope_scale", 0.0)):
+            if not above < getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be above {above:g}, not {getattr(self, name)}")
+        if self.position == "rope" and self.head_size % 2:
+            raise UserError(
+                f"position rope turns pairs of channels, but n_embd {self.n_embd} / n_head "
+                f"{self.n_head} gives heads of {self.head_size}; choose an even size"
+            )
+
+    def _check_pattern(self) -> None:
+        if any(window < 1 for window in self.windows if window is not None):
+            raise UserError(f"window must be at least 1 token, not {self.window}")
+        for layer in self.dilations:
+            if any(dilation < 1 for dilation in layer):
+                raise UserError(f"dilation must be at least 1, not {self.dilation}")
+        if self.window is None and self.dilation != 1:
+            raise UserError(f"dilation {self.dilation} needs a window, and window is not set")
+        if self.window is None and self.global_tokens:
+            raise UserError(f"global_tokens {self.global_tokens} need a window; it is not set")
+        for token in self.global_tokens:
+            if not 0 <= token < self.block_size:
+                raise UserError(
+                    f"global token {token} is outside the block; block_size {self.block_size} has "
+                    f"positions 0 to {self.block_size - 1}"
+                )
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads: n_kv_head, or n_head where it is not set."""
+        return self.n_head if self.n_kv_head is None else self.n_kv_head
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer, None where a query sees all before it."""
+        pattern: tuple[int | None, ...]
+        pattern = self.window if isinstance(self.window, tuple) else (self.window,)
+        return spread("window", pattern, self.n_layer, "layers")
+
+    @property
+    def dilations(self) -> tuple[tuple[int, ...], ...]:
+        """The dilation of each head, layer by layer."""
+        pattern = self.dilation if isinstance(self.dilation, tuple) else ((self.dilation,),)
+        layers = spread("dilation", pattern, self.n_layer, "layers")
+        return tuple(spread("dilation", layer, self.n_head, "heads") for layer in layers)
+
+    @property
+    def head_size(self) -> int:
+        """Channels of one attention head."""
+        return self.n_embd // self.n_head
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> GPTConfig:
+        """Return one of the four published sizes: gpt2, gpt2-medium, gpt2-large, gpt2-xl.
+
+        Raises:
+            UserError: for another name.
+        """
+        if name not in SIZES:
+            raise UserError(
+                f"unknown model size {name!r}; there are {', '.join(SIZES)}{nearest(name, SIZES)}"
+            )
+        return cls(**{**SIZES[name], **changes})

@@ -1,0 +1,58 @@
+"""Attention through PyTorch's flex_attention: kernels made for a mask, for CUDA.
+
+The mask's own function becomes part of a compiled kernel, which skips every tile of the table
+in which nothing may be seen. It has no dropout, and no backward pass on a CPU.
+
+Shapes: B batch, T time, nh heads, nkv key/value heads, hs head size.
+
+Reference: Dong et al. 2024, section 3.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt2lib.masks import Mask
+
+
+@lru_cache(maxsize=64)
+def _tiles(mask: Mask, n_head: int, T: int, device: torch.device) -> Any:
+    """Return which tiles of the table hold something to see; made once for a mask and length."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    return create_block_mask(mask, None, n_head, T, T, device=device)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
+    """Compute masked attention where queries are all the keys.
+
+    Args:
+        q: (B, nh, T, hs).
+        k, v: (B, nkv, T, hs).
+        mask: who may look at whom.
+        dropout: must be 0.
+
+    Returns:
+        (B, nh, T, hs).
+
+    Raises:
+        ValueError: if dropout is asked for.
+    """
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if dropout:
+        raise ValueError(f"flex_attention has no dropout, and {dropout} was asked for")
+    tiles = _tiles(mask, q.size(1), q.size(2), q.device)
+    form: Any = _compiled() if q.is_cuda else flex_attention
+    return form(q, k, v, block_mask=tiles, enable_gqa=q.size(1) != k.size(1))  # type: ignore[no-any-return]

@@ -1,0 +1,104 @@
+"""From logits to the probabilities that the next token is drawn from.
+
+Shapes: B batch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gpt2lib.errors import UserError
+
+GREEDY_BELOW = 1e-6
+"""A temperature below this takes the likeliest token; float32 could round it to 0."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a token is chosen, checked once before anything is drawn.
+
+    Attributes:
+        temperature: below 1 sharpens, above 1 flattens, 0 leaves only the likeliest token.
+        top_k: keep the k likeliest tokens.
+        top_p: keep the smallest set of likeliest tokens whose probabilities reach p.
+        repetition_penalty: above 1 makes tokens that occurred less likely; 1 does nothing.
+
+    Raises:
+        UserError: for values without a meaning, or that contradict one another.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise UserError(f"temperature must be at least 0, not {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k must be at least 1, not {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if not self.repetition_penalty > 0:
+            raise UserError(f"repetition_penalty must be above 0, not {self.repetition_penalty}")
+        if self.temperature < GREEDY_BELOW:
+            for name in ("top_k", "top_p"):
+                if (value := getattr(self, name)) is not None:
+                    raise UserError(
+                        f"temperature 0 takes the likeliest token, so {name} {value} would do "
+                        f"nothing; leave one of them out"
+                    )
+
+
+def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Make tokens that occurred less likely: positive logits divided, negative multiplied.
+
+    Args:
+        logits: (B, V).
+        seen: (B, V), True for tokens that occurred.
+        penalty: above 1.
+
+    Reference: Keskar et al. 2019, section 4.1.
+    """
+    lower = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen, lower, logits)
+
+
+def next_token_probabilities(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Tensor:
+    """Turn logits, (B, V), into the probabilities to draw from; arguments as in `Choice`.
+
+    Returns:
+        (B, V), each row sums to 1.
+
+    Raises:
+        UserError: for values without a meaning.
+
+    Reference: Fan et al. 2018, section 5.3 (top-k); Holtzman et al. 2020, section 3.1 (top-p).
+    """
+    Choice(temperature, top_k, top_p)
+    logits = logits.float()
+    if temperature < GREEDY_BELOW:
+        return F.one_hot(logits.argmax(-1), logits.size(-1)).float()
+    # The likeliest is moved to 0, so that a tiny temperature does not overflow.
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
+    if top_k is not None and top_k < logits.size(-1):
+        kept = logits.topk(top_k)  # by index: of equal logits no more than k stay
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
+    probabilities = F.softmax(logits, dim=-1)
+    if top_p is not None and top_p < 1:
+        ordered, order = probabilities.sort(descending=True)  # (B, V)
+        reached_before = ordered.cumsum(-1) - ordered
+        dropped = torch.zeros_like(reached_before, dtype=torch.bool)
+        dropped = dropped.scatter(-1, order, reached_before >= top_p)
+        probabilities = probabilities.masked_fill(dropped, 0.0)
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+    return probabilities
