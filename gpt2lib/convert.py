@@ -113,7 +113,7 @@ def share_heads(model: GPT, n_kv_head: int, method: Pooling = "mean", seed: int 
     changes = {}
     for name, weight in checkpoint.model_tensors(model).items():
         if ".c_attn." in name:
-            q, k, v = weight.split(widths)
+            q, k, v = torch.split(weight, widths)
             changes[name] = torch.cat((q, pooled(k), pooled(v)))
     return _rebuilt(model, old.replace(n_kv_head=n_kv_head), changes)
 
