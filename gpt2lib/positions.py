@@ -79,15 +79,19 @@ class RotaryPositions(NoPositions):
         self.base, self.scale = config.rope_base, config.rope_scale
 
     def turn(self, places: Tensor) -> Turn:
-        """Return the rotation for these places."""
-        with torch.autocast(places.device.type, enabled=False):
-            evens = torch.arange(0, self.head_size, 2, device=places.device)  # (hs/2,)
-            speeds = self.base ** (-evens.float() / self.head_size)
-            angles = (places.float() / self.scale)[..., None] * speeds  # (T, hs/2)
-            angles = torch.cat((angles, angles), dim=-1)  # (T, hs): a pair shares its angle
-            if angles.dim() == 3:
-                angles = angles[:, None]  # (B, 1, T, hs): the same for all heads
-            return Rotation(angles.cos(), angles.sin())
+        """Return the rotation for these places.
+
+        The angles are float32 for whole places and float64 for float64 ones, under any autocast:
+        that lowers matrix products only. In bf16, place 30001 would be place 29952.
+        """
+        places = places.to(torch.promote_types(places.dtype, torch.float32))
+        evens = torch.arange(0, self.head_size, 2, dtype=places.dtype, device=places.device)
+        speeds = 1 / self.base ** (evens / self.head_size) / self.scale  # (hs/2,), per place
+        angles = places[..., None] * speeds  # (T, hs/2)
+        angles = torch.cat((angles, angles), dim=-1)  # (T, hs): a pair shares its angle
+        if angles.dim() == 3:
+            angles = angles[:, None]  # (B, 1, T, hs): the same for all heads
+        return Rotation(angles.cos(), angles.sin())
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,11 @@ class Rotation:
     sin: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn queries or keys, (B, nh, T, hs), in float32; the result has their dtype."""
-        first, second = x.float().chunk(2, dim=-1)  # 2 × (B, nh, T, hs/2)
+        """Turn queries or keys, (B, nh, T, hs), in float32 or above; the result has their dtype."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        first, second = wide.chunk(2, dim=-1)  # 2 × (B, nh, T, hs/2)
         across = torch.cat((-second, first), dim=-1)  # each pair turned by a right angle
-        return (x.float() * self.cos + across * self.sin).to(x.dtype)
+        return (wide * self.cos + across * self.sin).to(x.dtype)
 
 
 def ntk_base(base: float, scale: float, head_size: int) -> float:
