@@ -86,6 +86,30 @@ def memory(config: GPTConfig) -> dict[str, int]:
     }
 
 
+def kv_cache_bytes(
+    config: GPTConfig, tokens: int, batch: int = 1, bytes_per_number: int = 2
+) -> int:
+    """Count the bytes of a cache for `tokens` tokens in each of `batch` rows.
+
+    Without a window that is 2·L·nkv·hs·T·B·bytes, the 2 for keys and values. A layer with a window
+    of w and dilation d keeps (w - 1)·d + 1 tokens and the global ones, once those are read.
+
+    Args:
+        config: the shape of the model.
+        tokens: T, the most tokens that a row will have.
+        batch: B, rows.
+        bytes_per_number: 2 in fp16 and bf16, 4 in float32.
+
+    Reference: Shazeer 2019, section 3; Ainslie et al. 2023, section 2.2.
+    """
+    kept = 0  # tokens, summed over the layers
+    global_tokens = len({place for place in config.global_tokens if place < tokens})
+    for window, dilations in zip(config.windows, config.dilations, strict=True):
+        reach = tokens if window is None else (window - 1) * max(dilations) + 1
+        kept += min(tokens, reach + global_tokens)
+    return 2 * kept * config.kv_heads * config.head_size * batch * bytes_per_number
+
+
 def estimate(config: TrainConfig) -> dict[str, Any]:
     """Estimate a run.
 

@@ -18,18 +18,27 @@ from torch import Tensor
 from gpt2lib.config import GPTConfig
 
 
-def slots(config: GPTConfig, layer: int, capacity: int) -> tuple[int, tuple[int, ...]]:
+def slots(
+    config: GPTConfig, layer: int, capacity: int, read: int = 0
+) -> tuple[int, tuple[int, ...]]:
     """Return how many recent places a layer keeps, and which places it keeps for good.
 
     A window of w with dilation d reaches (w - 1)·d + 1 places. A global token looks at all before
-    it, so until the last of them has been read everything is kept.
+    it, so as long as one is still to come, everything is kept.
+
+    Args:
+        config: the shape of the model.
+        layer: which block, from 0.
+        capacity: the most tokens that a row will have.
+        read: tokens that every row has when the cache is made.
     """
     window = config.windows[layer]
     if window is None:
         return capacity, ()
     reach = (window - 1) * max(config.dilations[layer]) + 1
-    ring = min(capacity, max(reach, *(place + 1 for place in config.global_tokens), 1))
-    return ring, config.global_tokens if ring < capacity else ()
+    kept = tuple(sorted({place for place in config.global_tokens if place < capacity}))
+    ring = max(reach, *(place + 1 for place in kept if place >= read), 1)
+    return (ring, kept) if ring + len(kept) < capacity else (capacity, ())
 
 
 @dataclass
@@ -69,10 +78,8 @@ class LayerCache:
             None means that the keys are those of the queries themselves.
         """
         if self.k is None or self.v is None:
-            at = self.places(self.read.lengths - 1).clamp(min=0)[
-                :, None, :, None
-            ]  # (B, 1, R + G, 1)
-            at = at.clamp(max=k.size(2) - 1).expand(-1, k.size(1), -1, k.size(3))
+            at = self.places(self.read.lengths - 1).clamp(0, k.size(2) - 1)  # (B, R + G)
+            at = at[:, None, :, None].expand(-1, k.size(1), -1, k.size(3))
             self.k, self.v = k.gather(2, at), v.gather(2, at)  # (B, nkv, R + G, hs)
             return k, v, None
         place = self.read.lengths  # (B,), of the token that comes now
@@ -120,8 +127,9 @@ class KVCache:
     def __init__(self, config: GPTConfig, lengths: Tensor, capacity: int) -> None:
         self.read = Read(lengths.clone(), int(lengths.max()))
         self.empty = True
+        shortest = int(lengths.min())
         self.layers = [
-            LayerCache(self.read, *slots(config, layer, capacity))
+            LayerCache(self.read, *slots(config, layer, capacity, shortest))
             for layer in range(config.n_layer)
         ]
 

@@ -143,6 +143,8 @@ def next_tokens(
             vocabulary, or options that mean nothing or contradict one another.
     """
     choice = Choice(temperature, top_k, top_p, repetition_penalty)
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UserError(f"seed must be from 0 to 2**63 - 1, not {seed}")
     pad = _check(model, idx, max_new_tokens, pad, past_block)
     generator = None if seed is None else torch.Generator(idx.device).manual_seed(seed)
     was_training = model.training
@@ -152,6 +154,8 @@ def next_tokens(
         seen = _seen(idx, pad, model.config.vocab_size)
         for i in range(max_new_tokens):
             logits = context.logits(max_new_tokens - i - 1).float()  # (B, V)
+            if bool(logits.isnan().any()):
+                raise UserError("the model gives no numbers (NaN) as logits; it has diverged")
             if repetition_penalty != 1:
                 logits = penalise(logits, seen, repetition_penalty)
             probabilities = next_token_probabilities(
@@ -178,24 +182,25 @@ def _check(
         raise UserError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
     if past_block not in ("reread", "refuse"):
         raise UserError(f"past_block must be reread or refuse, not {past_block!r}")
-    vocab_size, block_size = model.config.vocab_size, model.config.block_size
-    low, high = int(idx.min()), int(idx.max())
-    if low < 0 or high >= vocab_size:
-        bad = high if high >= vocab_size else low
-        raise UserError(f"token id {bad} is outside the vocabulary of {vocab_size}")
     pad = [0] * B if pad is None else [int(n) for n in pad]
     if len(pad) != B or not all(0 <= n < T for n in pad):
         raise UserError(f"pad must be {B} numbers from 0 to {T - 1}, not {pad}")
+    vocab_size, block_size = model.config.vocab_size, model.config.block_size
+    read = torch.cat([row[n:] for row, n in zip(idx, pad, strict=True)])  # without the filling
+    low, high = int(read.min()), int(read.max())
+    if low < 0 or high >= vocab_size:
+        bad = high if high >= vocab_size else low
+        raise UserError(f"token id {bad} is outside the vocabulary of {vocab_size}")
     longest = T - min(pad)
     if longest > block_size:
         raise UserError(
-            f"a prompt of {longest} tokens does not fit block_size {block_size}; pass the last "
-            f"{block_size} of them"
+            f"a prompt of {longest} tokens does not fit block_size {block_size}; shorten it to its "
+            f"last {block_size}"
         )
     if past_block == "refuse" and longest + max_new_tokens - 1 > block_size:
         raise UserError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit block_size "
-            f"{block_size}; draw at most {block_size - longest + 1}, or let past_block be reread"
+            f"{block_size}; draw at most {block_size - longest + 1}, or set past_block to reread"
         )
     return pad
 
