@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from gpt2lib import attention
-from gpt2lib.attention import CausalSelfAttention, attend, eager, fused
+from gpt2lib.attention import CausalSelfAttention, attend, eager, fused, kernel_for
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
-from gpt2lib.masks import Causal, Mask
-from gpt2lib.positions import unturned
+from gpt2lib.masks import Causal, GlobalTokens, Mask, SlidingWindow, layer_mask
+from gpt2lib.positions import RotaryPositions, unturned
 
 FORMS = pytest.mark.parametrize("form", [eager, fused, attend])
 Form = Callable[..., Tensor]
@@ -194,6 +196,173 @@ def test_attend_picks_the_form_by_device_dtype_and_length(monkeypatch: pytest.Mo
     assert choice(torch.bfloat16, limit) == "eager"
     assert choice(torch.bfloat16, limit + 1) == "fused"
     assert choice(torch.float32, 1) == "fused"
+
+
+# ── shared keys and values ──────────────────────────────────────────────────────────────────────
+
+SHARED = pytest.mark.parametrize("n_kv_head", [1, 2, 3, 6])
+WINDOWS: list[Mask] = [Causal(), Near(), Causal() & SlidingWindow(2, (1, 1, 2, 2, 3, 1))]
+
+
+def grouped(n_kv_head: int, T: int = 7, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(n_kv_head)
+    heads = (6, n_kv_head, n_kv_head)
+    return [torch.randn(2, n, T, 4, generator=generator, dtype=dtype) for n in heads]
+
+
+@FORMS
+@SHARED
+@pytest.mark.parametrize("mask", WINDOWS)
+def test_shared_heads_equal_repeated_ones(form: Form, n_kv_head: int, mask: Mask) -> None:
+    """Head h uses key/value head h // group: neighbours share."""
+    q, k, v = (part.requires_grad_() for part in grouped(n_kv_head))
+    own = torch.tensor([h * n_kv_head // 6 for h in range(6)])
+    (eager(q, k[:, own], v[:, own], mask) ** 2).sum().backward()
+    wanted = [part.grad for part in (q, k, v)]
+    expected = eager(q, k[:, own], v[:, own], mask)
+    for part in (q, k, v):
+        part.grad = None
+    y = form(q, k, v, mask)
+    (y**2).sum().backward()
+    torch.testing.assert_close(y, expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close([q.grad, k.grad, v.grad], wanted, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", [eager, fused])
+def test_shared_heads_serve_fewer_queries_and_places_by_row(form: Form) -> None:
+    q, k, v = grouped(2)
+    whole = eager(q, k, v, Causal())
+    torch.testing.assert_close(form(q[:, :, 4:], k, v, Causal()), whole[:, :, 4:])
+    places = torch.tensor([[6], [3]]), torch.arange(7).expand(2, -1)
+    rows = torch.stack([q[0, :, 6:], q[1, :, 3:4]])
+    y = form(rows, k, v, Causal(), 0.0, places)
+    torch.testing.assert_close(y, torch.stack([whole[0, :, 6:], whole[1, :, 3:4]]))
+
+
+def repeated(shared: CausalSelfAttention, config: GPTConfig) -> CausalSelfAttention:
+    """Return the module with one key/value head a head that computes the same."""
+    hs, C, kv = config.head_size, config.n_embd, config.kv_heads
+    own = [C + h * kv // config.n_head * hs + i for h in range(config.n_head) for i in range(hs)]
+    order = torch.tensor([*range(C), *own, *(row + kv * hs for row in own)])
+    whole = CausalSelfAttention(config.replace(n_kv_head=None))
+    whole.load_state_dict(
+        {
+            name: value[order] if name.startswith("c_attn") else value
+            for name, value in shared.state_dict().items()
+        }
+    )
+    return whole
+
+
+@SHARED
+@pytest.mark.parametrize("position", ["none", "rope"])
+def test_a_module_that_shares_equals_one_with_repeated_rows(n_kv_head: int, position: str) -> None:
+    config = GPTConfig(n_embd=24, n_head=6, n_kv_head=n_kv_head, position=position)
+    torch.manual_seed(0)
+    layer = CausalSelfAttention(config)
+    assert layer.c_attn.weight.shape == ((6 + 2 * n_kv_head) * 4, 24)
+    assert layer.c_attn.bias.shape == ((6 + 2 * n_kv_head) * 4,)
+    assert layer.c_proj.weight.shape == (24, 24)
+    turn = RotaryPositions(config).turn(torch.arange(7)) if position == "rope" else unturned
+    x = torch.randn(2, 7, 24)
+    torch.testing.assert_close(layer(x, turn), repeated(layer, config)(x, turn))
+
+
+def memory_taken(layer: CausalSelfAttention, x: Tensor) -> int:
+    """Return the bytes of all that a forward pass makes, and check that it repeats nothing."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        layer(x, unturned)
+    taken = {event.key: event.self_cpu_memory_usage for event in seen.key_averages()}
+    assert not [key for key in taken if "repeat" in key]
+    return sum(size for size in taken.values() if size > 0)
+
+
+@pytest.mark.parametrize("mask", [Causal(), Near()])
+def test_keys_and_values_are_never_repeated_in_memory(
+    mask: Mask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither before the fused kernel nor by it: what is not computed takes no memory."""
+    handed: list[tuple[torch.Size, ...]] = []
+    sdpa = F.scaled_dot_product_attention
+
+    def spy(q: Tensor, k: Tensor, v: Tensor, **options: object) -> Tensor:
+        handed.append((q.shape, k.shape, v.shape))
+        return sdpa(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    B, nh, T, hs = 2, 8, 256, 16
+    config, x = GPTConfig(n_embd=nh * hs, n_head=nh), torch.randn(B, T, nh * hs)
+    whole, shared = (CausalSelfAttention(config.replace(n_kv_head=n)) for n in (nh, 1))
+    whole.mask = shared.mask = mask
+    saved = 2 * B * (nh - 1) * T * hs * 4  # bytes of keys and values
+    memory_taken(whole, x)  # the first call makes more, once
+    assert memory_taken(shared, x) <= memory_taken(whole, x) - 0.95 * saved
+    assert handed[1] == ((B, nh, T, hs), (B, 1, T, hs), (B, 1, T, hs))
+
+
+# ── which form is used ──────────────────────────────────────────────────────────────────────────
+
+
+def heads(T: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:
+    return torch.empty(1, 2, T, 4, dtype=dtype, device=device)
+
+
+class OnCuda:
+    """What `kernel_for` asks of a tensor that lies on a GPU."""
+
+    is_cuda, device, dtype = True, torch.device("cuda"), torch.bfloat16
+
+    def size(self, _: int) -> int:
+        return 1000
+
+
+def test_a_window_in_a_longer_text_is_computed_in_blocks() -> None:
+    config = GPTConfig(n_layer=2, window=(4, 400), dilation=((1,), (2,)), global_tokens=(3,))
+    low, high = layer_mask(config, 0), layer_mask(config, 1)
+    assert kernel_for(heads(1000), low, 0.0) is attention.chunked
+    assert kernel_for(heads(1000), low, 0.1) is attention.chunked
+    assert kernel_for(heads(8), low, 0.0) is fused  # all fits two windows
+    assert kernel_for(heads(9), low, 0.0) is attention.chunked
+    assert kernel_for(heads(800), high, 0.0) is fused
+    assert kernel_for(heads(801), high, 0.0) is attention.chunked
+    assert kernel_for(heads(1000, torch.bfloat16), low, 0.0) is attention.chunked
+    assert kernel_for(heads(1000), Causal(), 0.0) is fused
+    assert kernel_for(heads(100, torch.bfloat16), Causal(), 0.0) is eager
+    assert kernel_for(heads(1000), SlidingWindow(4), 0.0) is fused  # not causal: no blocks
+
+
+def test_on_a_gpu_a_window_is_computed_by_flex_unless_there_is_dropout() -> None:
+    mask = Causal() & (SlidingWindow(4) | GlobalTokens((0,)))
+    q: Tensor = OnCuda()  # type: ignore[assignment]
+    assert kernel_for(q, mask, 0.0) is attention.flex
+    assert kernel_for(q, mask, 0.1) is attention.chunked
+    assert kernel_for(q, Causal(), 0.0) is fused
+
+
+def test_attend_takes_the_whole_text_to_its_kernel_and_a_cache_to_the_fused_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("chunked", "fused"):
+        monkeypatch.setattr(attention, name, lambda *_, name=name: name)
+    mask, q, k = Causal() & SlidingWindow(2), heads(1), heads(9)
+    assert attend(k, k, k, mask) == "chunked"
+    assert attend(q, k, k, mask) == "fused"
+    assert attend(k, k, k, mask, 0.0, (torch.arange(9), torch.arange(9))) == "fused"
+
+
+@pytest.mark.parametrize("window", [(1, 3), 2])
+def test_each_layer_looks_through_its_own_window(window: int | tuple[int, ...]) -> None:
+    config = GPTConfig(n_layer=2, n_embd=12, n_head=3, window=window)
+    torch.manual_seed(0)
+    x = torch.randn(1, 9, 12, requires_grad=True)
+    for layer in range(2):
+        y = CausalSelfAttention(config, layer)(x, unturned)
+        (gradient,) = torch.autograd.grad(y[0, 7].sum(), x)
+        seen = (gradient[0].abs().sum(-1) > 0).nonzero().flatten().tolist()
+        assert seen == list(range(8 - (config.windows[layer] or 0), 8))
+
+
+# ── what does not fit ───────────────────────────────────────────────────────────────────────────
 
 
 def test_heads_must_divide_the_width() -> None:
