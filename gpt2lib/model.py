@@ -25,7 +25,7 @@ from gpt2lib.weight_init import init_weights, tie
 class MLP(nn.Module):
     """Two linear layers with a GELU between them; works on each place alone.
 
-    The GELU is the tanh approximation, as in GPT-2's own code.
+    The GELU is the tanh approximation, as in GPT-2's own code, or exact, as the configuration says.
 
     Reference: Vaswani et al. 2017, section 3.3; Hendrycks and Gimpel 2016, section 2.
     """
@@ -34,11 +34,12 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.approximate = "none" if config.gelu == "exact" else "tanh"
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4·C)
+        x = F.gelu(self.c_fc(x), approximate=self.approximate)  # (B, T, 4·C)
         return F.dropout(self.c_proj(x), self.dropout, self.training)  # (B, T, C)
 
 

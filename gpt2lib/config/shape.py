@@ -47,6 +47,7 @@ class GPTConfig(Config):
         global_tokens: positions that every query sees, and that see all before them, whatever the
             window.
         without: parts left out, for comparisons: mlp, residual, layer_norm.
+        gelu: tanh, the approximation that GPT-2 computes, or exact, as in nanoGPT.
 
     Reference: Radford et al. 2019, section 2.3 and table 2; Su et al. 2021 (position); Ainslie et
     al. 2023 (n_kv_head); Beltagy et al. 2020 (window, dilation, global_tokens).
@@ -68,6 +69,7 @@ class GPTConfig(Config):
     dilation: int | tuple[tuple[int, ...], ...] = 1
     global_tokens: tuple[int, ...] = ()
     without: tuple[Literal["mlp", "residual", "layer_norm"], ...] = ()
+    gelu: Literal["tanh", "exact"] = "tanh"
 
     def __post_init__(self) -> None:
         at_least(self, 0, "n_layer")

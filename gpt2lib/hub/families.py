@@ -1,162 +1,85 @@
-"""The families of transformers models that can be read and written, each one entry.
+"""The families of transformers models that can be read and written, and the choice among them.
 
-A family translates a configuration and a set of tensors, both ways. Shapes: C channels.
+| our model | class of transformers |
+| --- | --- |
+| learned positions or none, every head its own keys and values | `GPT2LMHeadModel` |
+| the same with one key/value head | `GPTBigCodeForCausalLM` |
+| the same with several shared ones | `GPT2LMHeadModel`, the shared heads repeated |
+| RoPE, any number of key/value heads, at most one window for all layers | `Starcoder2ForCausalLM` |
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor
-
-from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
+from gpt2lib.hub.bigcode import BIGCODE
+from gpt2lib.hub.family import Family
+from gpt2lib.hub.gpt2 import GPT2
+from gpt2lib.hub.starcoder2 import STARCODER2
 
 logger = logging.getLogger(__name__)
 
-Tensors = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Family:
-    """How one family of transformers models maps to ours.
-
-    Attributes:
-        read_config: the JSON of a `config.json` to our configuration; refuses what has no
-            counterpart.
-        read_tensors: their names and layouts to ours.
-        write_config: our configuration to the JSON; the second argument is the id of the
-            end-of-text token.
-        write_tensors: our model to their names and layouts.
-    """
-
-    read_config: Callable[[Mapping[str, Any]], GPTConfig]
-    read_tensors: Callable[[Mapping[str, Tensor]], Tensors]
-    write_config: Callable[[GPTConfig, int | None], dict[str, Any]]
-    write_tensors: Callable[[GPT], Tensors]
-
-
-GPT2_DEFAULTS: dict[str, Any] = {
-    "vocab_size": 50257,
-    "n_positions": 1024,
-    "n_layer": 12,
-    "n_head": 12,
-    "n_embd": 768,
-    "tie_word_embeddings": True,
-}
-GPT2_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # 0.1 where config.json is silent
-GPT2_FIXED: dict[str, tuple[Any, ...]] = {  # field: the values that we have, the default first
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "layer_norm_epsilon": (1e-5,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "reorder_and_upcast_attn": (False,),
-    "add_cross_attention": (False,),
-    "quantization_config": (None,),
-}
-# transformers keeps these four weights as (in, out), a linear layer as (out, in).
-CONV1D = re.compile(r"(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$")
-MASK_BUFFER = re.compile(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)")
-TRUNK = re.compile(r"(wte|wpe|ln_f|h\.\d+)\.")
-
-
-def read_gpt2_config(values: Mapping[str, Any]) -> GPTConfig:
-    """Translate the `config.json` of a GPT-2.
-
-    The three dropout rates become our one; if they differ, the one of the residual stream is
-    taken and a warning says so.
-
-    Raises:
-        UserError: naming the first field whose value our model cannot represent.
-    """
-    for field, possible in GPT2_FIXED.items():
-        value = values.get(field, possible[0])
-        if value not in possible:
-            wanted = " or ".join(map(str, possible))
-            raise UserError(f"{field} {value!r} has no counterpart here; it must be {wanted}")
-    ours = {key: values.get(key, default) for key, default in GPT2_DEFAULTS.items()}
-    inner, width = values.get("n_inner"), ours["n_embd"]
-    if inner is not None and inner != 4 * width:
-        raise UserError(
-            f"n_inner {inner} has no counterpart here; it must be 4·n_embd, {4 * width}"
-        )
-    rates = {name: values.get(name, 0.1) for name in GPT2_DROPOUTS}
-    if len(set(rates.values())) > 1:
-        listed = ", ".join(f"{name} {rate}" for name, rate in rates.items())
-        logger.warning("three dropout rates, %s: the first is taken for all", listed)
-    return GPTConfig.from_dict(
-        {
-            "block_size": ours.pop("n_positions"),
-            "tie_weights": ours.pop("tie_word_embeddings"),
-            "dropout": rates["resid_pdrop"],
-            **ours,
-        }
-    )
-
-
-def read_gpt2_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Translate the tensors of a GPT-2: names with and without `transformer.`, no mask buffers.
-
-    Raises:
-        UserError: for a tensor given under both names.
-    """
-    ours: Tensors = {}
-    for name, tensor in tensors.items():
-        if MASK_BUFFER.fullmatch(name):
-            continue
-        full_name = f"transformer.{name}" if TRUNK.match(name) else name
-        if full_name in ours:
-            raise UserError(f"{full_name} is there twice, with and without 'transformer.'")
-        turned = CONV1D.search(name) and tensor.dim() == 2
-        ours[full_name] = tensor.t() if turned else tensor  # (in, out) to (out, in)
-    return ours
-
-
-def write_gpt2_config(config: GPTConfig, eot: int | None) -> dict[str, Any]:
-    """Return the `config.json` of a `GPT2LMHeadModel`; `eot` None means no special tokens."""
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "dtype": "float32",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.block_size,
-        "n_ctx": config.block_size,
-        "n_embd": config.n_embd,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_inner": None,
-        **{field: possible[0] for field, possible in GPT2_FIXED.items() if possible[0] is not None},
-        **dict.fromkeys(GPT2_DROPOUTS, config.dropout),
-        "initializer_range": 0.02,
-        "tie_word_embeddings": config.tie_weights,
-        "bos_token_id": eot,  # without these two lines transformers assumes 50256
-        "eos_token_id": eot,
-        "use_cache": True,
-    }
-
-
-def write_gpt2_tensors(model: GPT) -> Tensors:
-    """Return the tensors of a `GPT2LMHeadModel`.
-
-    A tied head is left out, as transformers does; a model without biases gets biases of zero,
-    which computes the same.
-    """
-    theirs: Tensors = {}
-    for name, tensor in checkpoint.model_tensors(model).items():
-        theirs[name] = tensor.t() if CONV1D.search(name) else tensor  # (out, in) to (in, out)
-        stem = name.removesuffix(".weight")
-        if not model.config.bias and stem.startswith(("transformer.h.", "transformer.ln_f")):
-            theirs[f"{stem}.bias"] = tensor.new_zeros(tensor.size(0))  # (out,)
-    return theirs
-
-
-FAMILIES: dict[str, Family] = {
-    "gpt2": Family(read_gpt2_config, read_gpt2_tensors, write_gpt2_config, write_gpt2_tensors),
-}
+FAMILIES: dict[str, Family] = {"gpt2": GPT2, "gpt_bigcode": BIGCODE, "starcoder2": STARCODER2}
 """By `model_type`, as `config.json` names it."""
+
+WINDOWED = "position rope with one window for all layers (starcoder2)"
+
+
+def choose(config: GPTConfig) -> str:
+    """Return the family in which a model of ours computes the same.
+
+    Where that costs something, a warning says what.
+
+    Raises:
+        UserError: if there is none; it says why, and what there would be one for.
+    """
+    window = _one_window(config)
+    if config.position == "rope":
+        return "starcoder2"
+    if window is not None:
+        raise UserError(
+            f"window {window} with position {config.position} has no class in transformers that "
+            f"computes it; it can export {WINDOWED}, or no window"
+        )
+    if config.kv_heads == config.n_head:
+        return "gpt2"
+    if config.kv_heads == 1:
+        return "gpt_bigcode"
+    logger.warning(
+        "n_kv_head %d with position %s has no class of its own: the key and value heads are "
+        "repeated for all %d heads of a GPT-2. It computes the same, but its key/value cache is "
+        "%d times as large",
+        config.kv_heads,
+        config.position,
+        config.n_head,
+        config.n_head // config.kv_heads,
+    )
+    return "gpt2"
+
+
+def _one_window(config: GPTConfig) -> int | None:
+    """Return the window that all layers have; one that is as wide as the block is none.
+
+    Raises:
+        UserError: for what no class has.
+    """
+    if config.without:
+        what, instead = f"a model without {' and '.join(config.without)}", "whole blocks"
+    elif config.n_layer == 0:
+        what, instead = "a model of n_layer 0", "n_layer 1 or more"
+    elif any(step > 1 for layer in config.dilations for step in layer):
+        what, instead = f"dilation {config.dilation}", f"dilation 1: {WINDOWED}"
+    else:
+        wide = config.block_size
+        windows = {None if w is None or w >= wide else w for w in config.windows}
+        if windows != {None} and config.global_tokens:
+            what, instead = f"global_tokens {config.global_tokens}", f"none of them: {WINDOWED}"
+        elif len(windows) > 1:
+            what, instead = f"window {config.window}, which differs by layer,", WINDOWED
+        else:
+            return windows.pop()
+    raise UserError(
+        f"{what} has no class in transformers that computes it; it can export {instead}"
+    )

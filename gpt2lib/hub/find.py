@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt2lib import checkpoint
 from gpt2lib.errors import UserError, nearest
+from gpt2lib.hub import nanogpt
 from gpt2lib.storage import MANIFEST, expand, read_json, verify
 
 KIND = "gpt2lib"
@@ -21,12 +22,12 @@ HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def resolve(source: str | Path) -> Path:
-    """Return the folder with the weights that `source` means.
+    """Return the folder with the weights that `source` means; for nanoGPT's, the file.
 
     Args:
         source: a run (its newest checkpoint that verifies), one of our checkpoints (verified
-            first), a folder with a transformers checkpoint, or a name on the Hugging Face hub. A
-            folder that exists is taken before a hub name.
+            first), a folder with a transformers checkpoint, nanoGPT's ckpt.pt or its folder, or a
+            name on the Hugging Face hub. A folder that exists is taken before a hub name.
 
     Raises:
         UserError: if there is no such thing, it is damaged, or it holds no weights.
@@ -35,6 +36,8 @@ def resolve(source: str | Path) -> Path:
     if folder.is_dir():
         return _checked(folder)
     if folder.exists():
+        if folder.suffix == ".pt":
+            return folder
         raise UserError(f"{source} is a file; give the folder that it lies in")
     if isinstance(source, Path) or _looks_like_a_path(source):
         raise UserError(f"there is no folder {source}{_nearest_folder(folder)}")
@@ -54,10 +57,12 @@ def _checked(folder: Path) -> Path:
     if sealed:  # ours, whatever a damaged config.json may say now
         verify(folder)
     config = folder / "config.json"
+    if not config.exists() and (folder / nanogpt.FILE).is_file():
+        return folder / nanogpt.FILE
     if not config.is_file():
         raise UserError(
             f"{folder} holds no model: config.json is missing; give a run, a checkpoint of a run, "
-            "or a transformers folder"
+            "a transformers folder, or nanoGPT's ckpt.pt"
         )
     if not sealed and is_ours(read_json(config)):
         raise UserError(f"{folder} is not complete: {MANIFEST} is missing; use another copy of it")

@@ -1,24 +1,25 @@
-"""Models and tokenizers from runs, checkpoints, transformers folders and the hub."""
+"""Models and tokenizers from runs, checkpoints, transformers folders, nanoGPT and the hub."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
+from gpt2lib.convert import empty_model
 from gpt2lib.errors import UserError, nearest
-from gpt2lib.hub.families import FAMILIES, Family
+from gpt2lib.hub import nanogpt
+from gpt2lib.hub.families import FAMILIES
+from gpt2lib.hub.family import Family, Tensors
 from gpt2lib.hub.find import INDEX, WEIGHTS, is_ours, resolve
 from gpt2lib.model import GPT
 from gpt2lib.positions import LearnedPositions
 from gpt2lib.storage import read_json
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
-from gpt2lib.weight_init import tie
 
 
 def load_pretrained(
@@ -37,7 +38,7 @@ def load_pretrained(
         UserError: if there is no such model, it is damaged, or ours cannot represent it.
     """
     folder = resolve(source)
-    config, family = _read_config(folder)
+    config, tensors = _read(folder)
     if block_size is not None and block_size > config.block_size:
         raise UserError(
             f"block_size {block_size} is above the {config.block_size} of {source}; "
@@ -46,10 +47,7 @@ def load_pretrained(
     shorter = config.replace(block_size=config.block_size if block_size is None else block_size)
     if dropout is not None:
         config, shorter = config.replace(dropout=dropout), shorter.replace(dropout=dropout)
-    tensors = _read_weights(folder)
-    if family is not None:
-        tensors = _naming(folder, family.read_tensors, tensors)
-    model = _empty(config)
+    model = empty_model(config)
     checkpoint.load_weights(model, tensors, folder)
     _crop(model, shorter)
     return model.eval()
@@ -57,13 +55,16 @@ def load_pretrained(
 
 def model_config(source: str | Path) -> GPTConfig:
     """Return the shape of a model without loading its weights; errors as in `load_pretrained`."""
-    return _read_config(resolve(source))[0]
+    return _config(resolve(source))
 
 
 def tokenizer_folder(source: str | Path) -> Path:
-    """Return the folder with the tokenizer's files of a model, found as `resolve` finds it."""
-    folder = resolve(source)
-    return folder / "tokenizer" if is_ours(read_json(folder / "config.json")) else folder
+    """Return the folder with the tokenizer's files of a model, found as `resolve` finds it.
+
+    For a model of nanoGPT it may be `Path("gpt2")`: the name of GPT-2's tokenizer, as
+    `load_tokenizer` takes it.
+    """
+    return _tokenizer_folder(resolve(source))
 
 
 def load_tokenizer_for(source: str | Path) -> Tokenizer:
@@ -76,14 +77,43 @@ def load_tokenizer_for(source: str | Path) -> Tokenizer:
         UserError: if it is missing, or has more tokens than the model knows.
     """
     folder = resolve(source)
-    config, family = _read_config(folder)
-    tokenizer = load_tokenizer(folder / "tokenizer" if family is None else folder)
+    config, tokenizer = _config(folder), load_tokenizer(_tokenizer_folder(folder))
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, but its model knows "
             f"{config.vocab_size}; it belongs to another model"
         )
     return tokenizer
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    if folder.is_file():
+        return Path(nanogpt.tokenizer_place(folder, _config(folder).vocab_size))
+    if is_ours(read_json(folder / "config.json")):
+        return folder / "tokenizer"
+    return folder.absolute()  # a folder called gpt2 is not taken for the name
+
+
+def _config(folder: Path) -> GPTConfig:
+    """Return the shape of what `resolve` found."""
+    return _nanogpt(folder)[0] if folder.is_file() else _read_config(folder)[0]
+
+
+def _nanogpt(file: Path) -> tuple[GPTConfig, Tensors]:
+    read: tuple[GPTConfig, Tensors] = _naming(file, nanogpt.read, file)
+    return read
+
+
+def _read(folder: Path) -> tuple[GPTConfig, Tensors]:
+    """Return configuration and weights, as ours, of what `resolve` found."""
+    if folder.is_file():
+        config, tensors = _nanogpt(folder)
+        return config, _checked(tensors, folder)
+    config, family = _read_config(folder)
+    tensors = _checked(_read_weights(folder), folder)
+    if family is None:
+        return config, tensors
+    return config, _naming(folder, lambda theirs: family.read_tensors(theirs, config), tensors)
 
 
 def _read_config(folder: Path) -> tuple[GPTConfig, Family | None]:
@@ -103,11 +133,16 @@ def _read_config(folder: Path) -> tuple[GPTConfig, Family | None]:
             f"{path} has model_type {name!r}; what can be read is "
             f"{', '.join(FAMILIES)}{nearest(name, FAMILIES)}"
         )
+    if values.get("auto_map"):
+        raise UserError(
+            f"{path} says that the model is computed by code of its own (auto_map), which is never "
+            "run here; give a checkpoint of a class of transformers itself"
+        )
     family = FAMILIES[name]
     return _naming(path, family.read_config, values), family
 
 
-def _naming(where: Path, translate: Any, values: Mapping[str, Any]) -> Any:
+def _naming(where: Path, translate: Callable[[Any], Any], values: Any) -> Any:
     """Call `translate(values)`, and put the place before the message of a refusal."""
     try:
         return translate(values)
@@ -115,33 +150,34 @@ def _naming(where: Path, translate: Any, values: Mapping[str, Any]) -> Any:
         raise UserError(f"{where}: {error}") from error
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
+def _read_weights(folder: Path) -> Tensors:
     """Read one file of weights, or all the shards that an index names."""
     if (folder / WEIGHTS).is_file():
-        tensors = checkpoint.read_tensors(folder / WEIGHTS)
-    else:
-        tensors = {}
-        where = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(where, dict) or not all(isinstance(f, str) for f in where.values()):
-            raise UserError(f"{folder / INDEX} has no weight_map of tensor names to files")
-        for file in sorted(set(where.values())):
-            if Path(file).name != file:  # a shard lies beside its index
-                raise UserError(f"{folder / INDEX} names {file!r}, which is outside of the folder")
-            tensors |= checkpoint.read_tensors(folder / file)
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point() and not name.endswith(("attn.bias", "masked_bias")):
-            raise UserError(f"{name} in {folder} is {tensor.dtype}, not a floating-point number")
+        return checkpoint.read_tensors(folder / WEIGHTS)
+    where = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(f, str) for f in where.values()):
+        raise UserError(f"{folder / INDEX} has no weight_map of tensor names to files")
+    shards = sorted(set(where.values()))
+    for file in shards:
+        if Path(file).name != file:  # a shard lies beside its index
+            raise UserError(f"{folder / INDEX} names {file!r}, which is outside of the folder")
+        if not (folder / file).is_file():
+            raise UserError(
+                f"{folder / file} is missing, one of {len(shards)} files that {INDEX} names; "
+                "download or copy it again"
+            )
+    tensors: Tensors = {}
+    for file in shards:
+        tensors |= checkpoint.read_tensors(folder / file)
     return tensors
 
 
-def _empty(config: GPTConfig) -> GPT:
-    """Return a model whose weights are not set: drawing them only to lose them takes a while."""
-    with torch.device("meta"):
-        model = GPT(config)
-    model.to_empty(device="cpu")
-    if config.tie_weights:  # `to_empty` gives each name a tensor of its own
-        tie(model.lm_head, model.transformer.wte)
-    return model
+def _checked(tensors: Tensors, where: Path) -> Tensors:
+    """Refuse weights that are no floating-point numbers."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() and not name.endswith(("attn.bias", "masked_bias")):
+            raise UserError(f"{name} in {where} is {tensor.dtype}, not a floating-point number")
+    return tensors
 
 
 def _crop(model: GPT, config: GPTConfig) -> None:
