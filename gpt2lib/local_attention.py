@@ -26,7 +26,10 @@ from torch.nn import functional as F
 from gpt2lib.masks import Both, Causal, Either, GlobalTokens, Mask, SlidingWindow, table
 
 SMALLEST_BLOCK = 128
-"""Queries in a block where the window is smaller: many tiny calls would cost more."""
+"""Least number of queries in a block; of a larger window it is half.
+
+A query meets the keys of its block and the window before it: small blocks waste less work, but
+are more calls, and copy the window more often (`python benchmarks/long_context.py` measures)."""
 
 
 def local_pattern(mask: Mask) -> tuple[SlidingWindow, tuple[int, ...]] | None:
@@ -154,7 +157,7 @@ def _in_blocks(
     Split and joined, never sliced out of the whole: the gradient of a slice is as long as what
     it was cut from, which would bring T²/S back.
     """
-    size = max(window, SMALLEST_BLOCK)
+    size = max(window // 2, SMALLEST_BLOCK)
     tables: dict[tuple[object, ...], Tensor] = {}
     ys, before = [], strand.last(0)
     for block_q, block in zip(torch.split(q, size, dim=2), strand.blocks(size), strict=True):
@@ -171,7 +174,7 @@ def _in_blocks(
         if alike not in tables:
             tables[alike] = _additive(mask, block.at, keys.at, q)
         ys.append(_sdpa(block_q, keys.k, keys.v, tables[alike], dropout))
-        before = block.last(window - 1)
+        before = near.last(window - 1)
     return torch.cat(ys, dim=2)  # (B, nh, n, hs)
 
 
