@@ -182,18 +182,29 @@ def _known_device(device: str) -> str:
 
 
 def export(argv: list[str]) -> int:
-    """Run `gpt2lib export RUN DIR`."""
+    """Run `gpt2lib export RUN DIR [--licence NAME]`."""
     parser = Parser(
-        "export", "RUN DIR", "Write a model and its tokenizer as a folder that transformers opens."
+        "export",
+        "RUN DIR [--licence NAME]",
+        "Write a model and its tokenizer as a folder that transformers opens, with a model card. "
+        "The class is GPT-2, GPTBigCode or Starcoder2; what none of them computes is refused.",
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("folder", metavar="DIR", help="the folder to make")
+    parser.add_argument(
+        "--licence",
+        default=None,
+        metavar="NAME",
+        help="of the weights, for the model card, as the hub writes it: mit, cc-by-4.0",
+    )
     values = parser.read(argv)
     set_up_logging()
     from gpt2lib.hub import export as export_model
+    from gpt2lib.storage import read_json
 
-    folder = export_model(values["run"], values["folder"])
-    print(f"{folder} is written; transformers opens it:\n")
+    folder = export_model(values["run"], values["folder"], licence=values["licence"])
+    (name,) = read_json(folder / "config.json")["architectures"]
+    print(f"{folder} is written; transformers opens it as {name}:\n")
     print("  from transformers import pipeline")
     print(f'  pipeline("text-generation", {str(folder)!r})("...")')
     return 0

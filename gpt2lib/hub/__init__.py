@@ -1,6 +1,7 @@
 """To and from transformers checkpoints, and wherever else a model may lie.
 
     model = load_pretrained("gpt2")        # a hub name, a transformers folder, a run, a checkpoint
+    model = load_pretrained("ckpt.pt")     # nanoGPT's
     tokenizer = load_tokenizer_for("gpt2")
     export("runs/cpu", "my-gpt2")          # a folder for AutoModelForCausalLM
 

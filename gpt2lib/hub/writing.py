@@ -6,14 +6,19 @@ from pathlib import Path
 
 from gpt2lib.checkpoint import MODEL, write_tensors
 from gpt2lib.errors import UserError
-from gpt2lib.hub.families import FAMILIES
+from gpt2lib.hub.card import check_licence, history, model_card
+from gpt2lib.hub.families import FAMILIES, choose
+from gpt2lib.hub.family import special_tokens
+from gpt2lib.hub.find import resolve
 from gpt2lib.hub.reading import load_pretrained, load_tokenizer_for
-from gpt2lib.storage import MANIFEST, atomic_folder, expand, read_json, write_json
+from gpt2lib.storage import MANIFEST, atomic_folder, expand, read_json, write_json, write_text
 from gpt2lib.tokenizer import CharTokenizer
 
 
-def export(source: str | Path, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a model and its tokenizer as a transformers folder.
+def export(
+    source: str | Path, folder: str | Path, *, overwrite: bool = False, licence: str | None = None
+) -> Path:
+    """Write a model and its tokenizer as a transformers folder, with a model card.
 
     `AutoModelForCausalLM.from_pretrained(folder)` and `pipeline("text-generation", folder)` then
     work, and so does all that is built on them.
@@ -22,27 +27,37 @@ def export(source: str | Path, folder: str | Path, *, overwrite: bool = False) -
         source: a run, a checkpoint, or whatever else `load_pretrained` takes.
         folder: the folder to make.
         overwrite: replace an earlier export there; other folders are never replaced.
+        licence: of the weights, for the card, as the hub writes it: "mit", "cc-by-4.0".
 
     Returns:
         The folder.
 
     Raises:
-        UserError: if the folder is in use, or cannot be written.
+        UserError: if the folder is in use, or cannot be written, or no class of transformers
+            computes what the model does.
     """
     folder = expand(folder)
     _check_target(folder, overwrite)
-    model, tokenizer = load_pretrained(source), load_tokenizer_for(source)
-    family = FAMILIES["gpt2"]
-    special = {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot}
+    check_licence(licence)
+    origin = resolve(source)
+    model, tokenizer = load_pretrained(origin), load_tokenizer_for(origin)
+    family, length = FAMILIES[choose(model.config)], model.config.block_size
+    config = family.write_config(model.config, tokenizer.eot)
+    # max_length: past the last position a GPT-2 of transformers ends in an IndexError. Nothing
+    # is ever read at a filled-up place, so any token will do for filling.
+    generation = {"pad_token_id": tokenizer.eot, "max_length": length}
+    name = config["architectures"][0]
     with atomic_folder(folder) as target:
-        write_json(target / "config.json", family.write_config(model.config, tokenizer.eot))
-        # max_length: past the last position a GPT-2 of transformers ends in an IndexError.
-        generation = {**special, "max_length": model.config.block_size}
-        write_json(target / "generation_config.json", generation)
+        write_json(target / "config.json", config)
+        write_json(
+            target / "generation_config.json", {**special_tokens(tokenizer.eot), **generation}
+        )
         write_tensors(target / MODEL, family.write_tensors(model))
-        tokenizer.save(target, model_max_length=model.config.block_size)
+        tokenizer.save(target, model_max_length=length)
         if isinstance(tokenizer, CharTokenizer):
-            _write_characters(target, tokenizer, model.config.block_size)
+            _write_characters(target, tokenizer, length)
+        card = model_card(folder.name, model, name, history(origin), licence)
+        write_text(target / "README.md", card)
     # Other programs may change the folder's files, and a manifest would then call it damaged.
     (folder / MANIFEST).unlink()
     return folder
