@@ -26,16 +26,18 @@ BYTES = 4
 def parameter_parts(config: GPTConfig) -> dict[str, int]:
     """Count the parameters of each part of the model.
 
-    Summed, with biases and a tied head, they are V·d + T·d + L·(12·d² + 13·d) + 2·d.
+    Summed, for GPT-2's own shape, they are V·d + T·d + L·(12·d² + 13·d) + 2·d.
     """
     d, n_layer = config.n_embd, config.n_layer
+    kv = 2 * config.kv_heads * config.head_size  # rows of c_attn for keys and values
     bias = int(config.bias)
-    norms = 2 * n_layer + 1  # two a block, and a last one
+    mlps = 0 if "mlp" in config.without else n_layer
+    norms = 0 if "layer_norm" in config.without else n_layer + mlps + 1  # the last one, too
     return {
         "token embedding": config.vocab_size * d,
-        "position embedding": config.block_size * d,
-        "attention": n_layer * (3 * d * d + d * d + bias * (3 * d + d)),  # c_attn, c_proj
-        "MLP": n_layer * (4 * d * d + 4 * d * d + bias * (4 * d + d)),  # c_fc, c_proj
+        "position embedding": config.block_size * d if config.position == "learned" else 0,
+        "attention": n_layer * ((d + kv) * d + d * d + bias * (d + kv + d)),  # c_attn, c_proj
+        "MLP": mlps * (4 * d * d + 4 * d * d + bias * (4 * d + d)),  # c_fc, c_proj
         "layer norms": norms * (d + bias * d),
         "output head": 0 if config.tie_weights else config.vocab_size * d,
     }
@@ -47,12 +49,22 @@ def count_parameters(config: GPTConfig) -> int:
 
 
 def forward_flops(config: GPTConfig) -> dict[str, int]:
-    """Count the FLOPs of one token in a forward pass over a full context, part by part."""
+    """Count the FLOPs of one token in a forward pass over a full context, part by part.
+
+    Through a window a token meets the keys of the window and the global ones, not the whole
+    context. (The kernel computes a little more, at the edges of its blocks.)
+    """
     d, n_layer = config.n_embd, config.n_layer
+    keys = [
+        min(config.block_size, config.block_size if w is None else w + len(config.global_tokens))
+        for w in config.windows
+    ]
+    kv = 2 * config.kv_heads * config.head_size
+    mlps = 0 if "mlp" in config.without else n_layer
     return {
-        "attention, projections": n_layer * 2 * 4 * d * d,
-        "attention, scores and sums": n_layer * 2 * 2 * config.block_size * d,
-        "MLP": n_layer * 2 * 8 * d * d,
+        "attention, projections": n_layer * 2 * (2 * d + kv) * d,
+        "attention, scores and sums": 2 * 2 * sum(keys) * d,
+        "MLP": mlps * 2 * 8 * d * d,
         "output head": 2 * config.vocab_size * d,
     }
 
@@ -62,13 +74,13 @@ def training_flops(config: GPTConfig, gradient_checkpointing: bool = False) -> i
 
     With gradient checkpointing the blocks run forward a second time, in the backward pass. PyTorch
     stops once it has what the backward pass needs, which without dropout is before the last
-    product of each block.
+    product of each block, a `c_proj`.
     """
     parts = forward_flops(config)
     total = sum(parts.values())
     if not gradient_checkpointing:
         return 3 * total
-    last = 0 if config.dropout else config.n_layer * 2 * 4 * config.n_embd**2  # mlp.c_proj
+    last = 0 if config.dropout else parts["MLP"] // 2 or 2 * config.n_layer * config.n_embd**2
     return 3 * total + total - parts["output head"] - last
 
 

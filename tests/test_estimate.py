@@ -46,10 +46,33 @@ def test_the_four_sizes_have_the_published_parameters(name: str) -> None:
     assert real == V * d + T * d + L * (12 * d**2 + 13 * d) + 2 * d
 
 
+VARIANTS = pytest.mark.parametrize(
+    "changes",
+    [
+        {"position": "rope", "n_kv_head": 1},
+        {"position": "none", "window": 3},
+        {"n_layer": 0},
+        {"without": ("mlp",)},
+        {"without": ("layer_norm", "residual")},
+        {"without": ("mlp", "residual", "layer_norm")},
+    ],
+    ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()),
+)
+
+
+@VARIANTS
+@pytest.mark.parametrize("bias", [True, False])
+def test_every_part_of_a_variant_is_counted(changes: dict[str, Any], bias: bool) -> None:
+    check_parts(TINY.replace(bias=bias, **changes))
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("tied", [True, False])
 def test_every_part_is_counted(tied: bool, bias: bool) -> None:
-    config = TINY.replace(tie_weights=tied, bias=bias)
+    check_parts(TINY.replace(tie_weights=tied, bias=bias))
+
+
+def check_parts(config: GPTConfig) -> None:
     counted = dict.fromkeys(parameter_parts(config), 0)
     marks = {"wte": "token embedding", "wpe": "position embedding", "attn": "attention"}
     marks |= {"mlp": "MLP", "ln_": "layer norms", "lm_head": "output head"}
@@ -86,6 +109,25 @@ def test_flops_are_those_that_pytorch_counts(tied: bool) -> None:
         config = config.replace(dropout=dropout)
         again = training_flops(config, gradient_checkpointing=True)
         assert counted_flops(config, training=True, checkpointing=True) == again
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"position": "rope", "n_kv_head": 1}, {"n_layer": 0}, {"without": ("mlp",)}],
+    ids=["shared heads", "no blocks", "no MLP"],
+)
+def test_flops_of_a_variant_are_those_that_pytorch_counts(changes: dict[str, Any]) -> None:
+    config = TINY.replace(**changes)
+    assert counted_flops(config, training=False) == sum(forward_flops(config).values())
+    assert counted_flops(config, training=True) == training_flops(config)
+    again = training_flops(config, gradient_checkpointing=True)
+    assert counted_flops(config, training=True, checkpointing=True) == again
+
+
+def test_a_window_costs_the_keys_that_it_sees() -> None:
+    config = TINY.replace(block_size=64, window=(4, 8, 100), global_tokens=(0, 5))
+    keys = (4 + 2) + (8 + 2) + 64
+    assert forward_flops(config)["attention, scores and sums"] == 4 * keys * TINY.n_embd
 
 
 def test_flops_are_about_six_a_parameter() -> None:
