@@ -1,26 +1,21 @@
-"""Sampling: exactly the right tokens are kept, draws repeat, and bad input is refused."""
+"""Sampling: tokens as another implementation draws them, repeatable, and bad input refused."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from transformers_twin import randomise, twins
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
-from gpt2lib.probabilities import next_token_probabilities
-from gpt2lib.sampling import generate, stream
+from gpt2lib.sampling import generate, left_pad, stream
 
 # An untied head: a tied one mostly repeats the last token, and then a wrong crop changes nothing.
 TINY = GPTConfig(vocab_size=30, block_size=12, n_layer=2, n_head=2, n_embd=16, tie_weights=False)
-weights_of = st.lists(st.integers(1, 1000), min_size=2, max_size=20, unique=True)
 
 
 @pytest.fixture
@@ -32,83 +27,6 @@ def model() -> GPT:
 
 def prompt(B: int = 1, T: int = 4) -> Tensor:
     return torch.randint(30, (B, T), generator=torch.Generator().manual_seed(1))
-
-
-def logits_of(weights: list[int]) -> Tensor:
-    return torch.tensor([[math.log(w) for w in weights]])
-
-
-def likeliest_first(weights: list[int]) -> list[int]:
-    return sorted(range(len(weights)), key=lambda i: -weights[i])
-
-
-def assert_shares(probabilities: Tensor, weights: list[int], kept: list[int]) -> None:
-    """Assert that exactly the `kept` have a probability, in proportion to their weights."""
-    total = sum(weights[i] for i in kept)
-    wanted = [weights[i] / total if i in kept else 0.0 for i in range(len(weights))]
-    torch.testing.assert_close(probabilities, torch.tensor([wanted]), atol=1e-6, rtol=1e-4)
-    assert [i for i, p in enumerate(probabilities[0].tolist()) if p > 0] == sorted(kept)
-
-
-@given(weights=weights_of, k=st.integers(1, 25))
-def test_top_k_keeps_the_k_likeliest(weights: list[int], k: int) -> None:
-    kept = likeliest_first(weights)[:k]
-    assert_shares(next_token_probabilities(logits_of(weights), top_k=k), weights, kept)
-
-
-def naive_top_p(weights: list[int], order: list[int], reach: float) -> list[int]:
-    kept, reached = [], 0
-    for i in order:
-        kept.append(i)
-        reached += weights[i]
-        if reached >= reach:
-            break
-    return kept
-
-
-@given(weights=weights_of, data=st.data())
-def test_top_p_keeps_the_smallest_set_that_reaches_p(weights: list[int], data: Any) -> None:
-    total = sum(weights)
-    # Sums of weights are whole numbers; half-way between two there is no rounding to fear.
-    reach = data.draw(st.integers(0, total - 1)) + 0.5
-    kept = naive_top_p(weights, likeliest_first(weights), reach)
-    got = next_token_probabilities(logits_of(weights), top_p=reach / total)
-    assert_shares(got, weights, kept)
-
-
-@given(weights=weights_of, k=st.integers(1, 20), data=st.data())
-def test_top_k_comes_before_top_p(weights: list[int], k: int, data: Any) -> None:
-    order = likeliest_first(weights)[:k]
-    total = sum(weights[i] for i in order)
-    reach = data.draw(st.integers(0, total - 1)) + 0.5
-    kept = naive_top_p(weights, order, reach)
-    got = next_token_probabilities(logits_of(weights), top_k=k, top_p=reach / total)
-    assert_shares(got, weights, kept)
-
-
-def test_equal_logits_do_not_widen_top_k() -> None:
-    kept = next_token_probabilities(torch.zeros(1, 6), top_k=2) > 0
-    assert int(kept.sum()) == 2
-
-
-@given(weights=weights_of, temperature=st.floats(0.25, 4))
-@settings(max_examples=30)
-def test_temperature_is_a_power(weights: list[int], temperature: float) -> None:
-    raised = [w ** (1 / temperature) for w in weights]
-    wanted = torch.tensor([[r / sum(raised) for r in raised]])
-    got = next_token_probabilities(logits_of(weights), temperature)
-    torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1e-50, 1e-38, 1e-6])
-def test_at_temperature_zero_only_the_likeliest_is_left(temperature: float) -> None:
-    got = next_token_probabilities(torch.tensor([[100.0, 300.0, 200.0]]), temperature)
-    assert got.tolist() == [[0.0, 1.0, 0.0]]
-
-
-def test_rows_are_treated_apart() -> None:
-    got = next_token_probabilities(torch.tensor([[0.0, 9.0, 5.0], [7.0, 0.0, 8.0]]), top_k=1)
-    assert got.tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 
 
 def test_draws_follow_the_probabilities(model: GPT) -> None:
@@ -150,6 +68,42 @@ def test_greedy_tokens_are_those_of_transformers() -> None:
             pad_token_id=0,
         )
         assert torch.equal(generate(ours, idx, 20, temperature=0), wanted)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.7])
+def test_greedy_tokens_of_a_padded_batch_are_those_of_transformers(penalty: float) -> None:
+    prompts = [[3, 8, 1, 20, 11], [7], [9, 9, 25]]
+    for seed in range(3):
+        ours, theirs = twins(TINY.replace(block_size=32), seed, embedding_std=0.5)
+        idx, pad = left_pad(prompts)
+        for row, n in enumerate(pad):
+            idx[row, :n] = idx[row, n]  # theirs penalises the filling, too: a token of the row
+        seen = torch.arange(5) >= torch.tensor(pad)[:, None]
+        wanted = theirs.generate(
+            idx,
+            attention_mask=seen.long(),
+            max_new_tokens=20,
+            do_sample=False,
+            repetition_penalty=penalty,
+            pad_token_id=0,
+        )
+        got = generate(ours, idx, 20, temperature=0, pad=pad, repetition_penalty=penalty)
+        assert torch.equal(got, wanted)
+
+
+def test_the_repetition_penalty_counts_the_prompt_and_what_was_drawn(model: GPT) -> None:
+    prompts = [[1, 2, 3, 4], [5]]
+    idx, pad = left_pad(prompts, fill=7)
+    got = generate(model, idx, 8, temperature=0, pad=pad, repetition_penalty=3.0)
+    for row, tokens in enumerate(prompts):
+        for _ in range(8):
+            with torch.no_grad():
+                logits = model(torch.tensor([tokens]))[0, -1].tolist()
+            for token in set(tokens):
+                logits[token] = logits[token] * (3.0 if logits[token] < 0 else 1 / 3)
+            tokens = [*tokens, max(range(30), key=logits.__getitem__)]
+        assert got[row, pad[row] :].tolist() == tokens
+    assert not torch.equal(got, generate(model, idx, 8, temperature=0, pad=pad))
 
 
 def test_rows_of_a_batch_are_independent(model: GPT) -> None:
@@ -201,6 +155,18 @@ def test_stream_yields_the_tokens_of_generate_as_they_come(model: GPT) -> None:
     assert first == whole[0]
 
 
+def test_each_row_of_a_padded_batch_ends_at_its_own_stop_token(model: GPT) -> None:
+    idx, pad = left_pad([[1, 2, 3], [4]])
+    free = generate(model, idx, 12, seed=4, pad=pad)
+    new = free[:, 3:].tolist()
+    stop = {new[0][3], new[1][7]}
+    ends = [next(i for i, token in enumerate(row) if token in stop) for row in new]
+    got = generate(model, idx, 12, seed=4, pad=pad, stop=stop)[:, 3:].tolist()
+    assert len(got[0]) == max(ends) + 1
+    for before, after, end in zip(new, got, ends, strict=True):
+        assert after == [*before[: end + 1], *[before[end]] * (max(ends) - end)]
+
+
 def test_the_mode_of_the_model_is_put_back_and_dropout_stays_off() -> None:
     model = GPT(TINY.replace(dropout=0.9))
     model.train()
@@ -213,6 +179,24 @@ def test_the_mode_of_the_model_is_put_back_and_dropout_stays_off() -> None:
     assert model.training
     generate(model.eval(), prompt(), 1)
     assert not model.training
+
+
+def test_an_error_in_the_model_puts_its_mode_back(model: GPT) -> None:
+    model.train()
+    calls: list[bool] = []
+
+    def fail(module: torch.nn.Module, *_: Any) -> None:
+        calls.append(module.training)
+        if len(calls) == 3:
+            raise RuntimeError("broken")
+
+    handle = model.transformer.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        generate(model, prompt(), 5)
+    assert calls == [False] * 3
+    assert model.training
+    handle.remove()
+    assert torch.is_grad_enabled()
 
 
 def test_no_gradients_are_kept_while_sampling(model: GPT) -> None:
@@ -229,17 +213,58 @@ def test_no_gradients_are_kept_while_sampling(model: GPT) -> None:
     ("options", "message"),
     [
         ({"temperature": -1.0}, "temperature .* not -1"),
-        ({"temperature": math.nan}, "temperature .* not nan"),
         ({"top_k": 0}, "top_k .* not 0"),
-        ({"top_p": 0.0}, "top_p .* not 0"),
-        ({"top_p": 1.5}, r"top_p .* not 1\.5"),
+        ({"temperature": 0, "top_p": 0.5}, r"top_p 0\.5 would do nothing"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty .* above 0"),
+        ({"seed": -1}, r"seed must be from 0 to 2\*\*63 - 1, not -1"),
+        ({"seed": 2**64}, "seed must be .* not 18446744073709551616"),
+        ({"past_block": "crop"}, "past_block must be reread or refuse, not 'crop'"),
+        ({"pad": [0, 0]}, r"pad must be 1 numbers from 0 to 3, not \[0, 0\]"),
+        ({"pad": [4]}, r"from 0 to 3, not \[4\]"),
+        ({"pad": [-1]}, r"from 0 to 3, not \[-1\]"),
     ],
 )
-def test_options_without_a_meaning_are_refused(
+def test_bad_options_are_refused_in_one_line_before_anything_is_computed(
     model: GPT, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    model.transformer.register_forward_hook(lambda *_: pytest.fail("it was computed"))
+    with pytest.raises(UserError, match=message) as refused:
         generate(model, prompt(), 1, **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_past_block_refuse_refuses_before_anything_is_drawn(model: GPT) -> None:
+    whole = generate(model, prompt(T=5), 8, past_block="refuse", seed=1)  # the last is not read
+    assert torch.equal(whole, generate(model, prompt(T=5), 8, seed=1))
+    model.transformer.register_forward_hook(lambda *_: pytest.fail("it was computed"))
+    message = "5 tokens and 9 new ones do not fit block_size 12; draw at most 8, or set past_block"
+    with pytest.raises(UserError, match=message):
+        generate(model, prompt(T=5), 9, past_block="refuse")
+    with pytest.raises(UserError, match="prompt of 4 tokens and 10 new"):  # the longest row counts
+        generate(model, prompt(B=2, T=5), 10, pad=[2, 1], past_block="refuse")
+
+
+def test_prompts_are_filled_up_on_the_left() -> None:
+    idx, pad = left_pad([[1, 2, 3], [4]], fill=9)
+    assert idx.tolist() == [[1, 2, 3], [9, 9, 4]]
+    assert pad == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [([], "there are no prompts"), ([[1], []], "prompt 1 is empty; give at least one token")],
+)
+def test_no_prompt_and_an_empty_one_are_refused(prompts: list[list[int]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        left_pad(prompts)
+
+
+def test_a_model_that_has_diverged_is_told(model: GPT) -> None:
+    with torch.no_grad():
+        model.transformer.ln_f.weight[0] = torch.nan
+    for temperature in (0.0, 1.0):
+        with pytest.raises(UserError, match="NaN"):
+            generate(model, prompt(), 1, temperature=temperature)
 
 
 @pytest.mark.parametrize(
