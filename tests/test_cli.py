@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -440,6 +441,37 @@ def test_generate_does_not_write_the_end_of_text_token(
 def test_a_wrong_sampling_option_prints_nothing(trained: Path, refused: Callable[..., str]) -> None:
     assert "top_p" in refused("generate", trained, "--prompt", "the", "--top_p", "1.5")
     assert "temperature" in refused("generate", trained, "--prompt", "a", "--temperature", "-1")
+    said = refused("generate", trained, "--prompt", "a", "--temperature", "0", "--top_k", "5")
+    assert "top_k 5 would do nothing" in said
+    said = refused("generate", trained, "--prompt", "a", "--repetition_penalty", "0")
+    assert "repetition_penalty must be above 0, not 0.0" in said
+    said = refused("generate", trained, "--prompt", "a", "--past_block", "crop")
+    assert "past_block must be reread or refuse, not 'crop'" in said
+
+
+def test_generate_says_when_the_context_is_too_short(
+    trained: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused("generate", trained, "--prompt", "to be or not to be " * 40)
+    found = re.search(r"a prompt of (\d+) tokens does not fit block_size (\d+); shorten it", said)
+    assert found and int(found[1]) > int(found[2])
+    argv = ["generate", str(trained), "--prompt", "a", "--max_new_tokens", "2000"]
+    said = refused(*argv, "--past_block", "refuse")
+    assert f"2000 new ones do not fit block_size {found[2]}" in said
+    argv[-1] = str(int(found[2]) + 20)
+    assert main([*argv, "--seed", "1"]) == 0  # reads the last half anew, unless it is told not to
+    assert capsys.readouterr().out.startswith("a")
+
+
+def test_generate_takes_a_repetition_penalty(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", str(trained), "--prompt", "the", "--temperature", "0"]
+    texts = []
+    for penalty in ("1", "1.0", "5"):
+        assert main([*argv, "--max_new_tokens", "30", "--repetition_penalty", penalty]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
 
 
 def test_evaluate_repeats_the_run_s_result(

@@ -40,6 +40,18 @@ def generate(argv: list[str]) -> int:
         help="keep the smallest set of likeliest tokens whose probabilities reach p",
     )
     parser.add_argument(
+        "--repetition_penalty",
+        type=float,
+        default=1.0,
+        help="above 1 makes tokens that occurred less likely; 1 does nothing",
+    )
+    parser.add_argument(
+        "--past_block",
+        default="reread",
+        metavar="reread|refuse",
+        help="when the context is full: go on from its last half, or refuse at the start",
+    )
+    parser.add_argument(
         "--seed",
         type=int,
         default=None,
@@ -94,6 +106,8 @@ def _continuation(values: dict[str, Any]) -> Iterator[str]:
         temperature=values["temperature"],
         top_k=values["top_k"],
         top_p=values["top_p"],
+        repetition_penalty=values["repetition_penalty"],
+        past_block=values["past_block"],
         seed=seed,
         stop=() if tokenizer.eot is None else (tokenizer.eot,),
     )
