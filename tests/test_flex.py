@@ -1,0 +1,116 @@
+"""flex_attention: the numbers of the formula for every mask, and gradients on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from gpt2lib import flex as room
+from gpt2lib.attention import eager
+from gpt2lib.flex import flex
+from gpt2lib.masks import Causal, GlobalTokens, Mask, SlidingWindow
+
+MASKS: list[Mask] = [
+    Causal(),
+    Causal() & SlidingWindow(9),
+    Causal() & SlidingWindow(5, (3,)),
+    Causal() & SlidingWindow(5, (1, 2, 1, 7)),  # each head its own table
+    Causal() & (SlidingWindow(9) | GlobalTokens((0, 140))),
+    Causal() & (SlidingWindow(3, (1, 1, 2, 50)) | GlobalTokens((77,))),
+    SlidingWindow(4) | GlobalTokens((3,)),  # not causal
+]
+EVERY_MASK = pytest.mark.parametrize("mask", MASKS)
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    room._tiles.cache_clear()
+    yield
+    room._tiles.cache_clear()
+
+
+def qkv(T: int, n_kv_head: int, hs: int = 16, device: str = "cpu") -> list[Tensor]:
+    generator = torch.Generator().manual_seed(T)
+    shapes = [(2, n, T, hs) for n in (4, n_kv_head, n_kv_head)]
+    return [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+
+
+@EVERY_MASK
+@pytest.mark.parametrize("n_kv_head", [1, 2, 4])
+@pytest.mark.parametrize("T", [1, 200, 256])  # a tile has 128 rows; 200 ends within one
+def test_equals_the_formula(T: int, n_kv_head: int, mask: Mask) -> None:
+    inputs = qkv(T, n_kv_head)
+    torch.testing.assert_close(flex(*inputs, mask), eager(*inputs, mask), atol=1e-5, rtol=1e-5)
+
+
+def test_tiles_in_which_nothing_is_seen_are_skipped() -> None:
+    def visited(mask: Mask) -> int:
+        tiles = room._tiles(mask, 2, 1024, torch.device("cpu"))
+        partly, whole = tiles.kv_num_blocks, tiles.full_kv_num_blocks
+        return int(partly.sum() + (0 if whole is None else whole.sum()))
+
+    assert visited(Causal()) == 2 * 36  # half of the 8 by 8 tiles, and the diagonal
+    assert visited(Causal() & SlidingWindow(64)) == 2 * 15  # the diagonal and its neighbours
+    assert visited(Causal() & SlidingWindow(64, (1, 2))) == 2 * 15
+    assert visited(Causal() & (SlidingWindow(64) | GlobalTokens((0,)))) == 2 * 21
+
+
+def test_tiles_are_found_once_for_a_mask_and_a_length() -> None:
+    for _ in range(3):
+        flex(*qkv(40, 4), Causal() & SlidingWindow(3))  # masks are compared by value
+    assert room._tiles.cache_info().misses == 1
+    flex(*qkv(41, 4), Causal() & SlidingWindow(3))
+    flex(*qkv(41, 4), Causal() & SlidingWindow(4))
+    assert room._tiles.cache_info().misses == 3
+
+
+def test_dropout_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no dropout.* 0\.1"):
+        flex(*qkv(3, 4), Causal(), 0.1)
+
+
+@pytest.mark.gpu
+@GPU
+@EVERY_MASK
+@pytest.mark.parametrize("n_kv_head", [1, 4])
+@pytest.mark.parametrize("T", [200, 384])
+def test_compiled_equals_the_formula_in_output_and_gradients(
+    T: int, n_kv_head: int, mask: Mask
+) -> None:
+    results = []
+    for form in (flex, eager):
+        inputs = [part.requires_grad_() for part in qkv(T, n_kv_head, hs=32, device="cuda")]
+        y = form(*inputs, mask)
+        upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(7)).to("cuda")
+        results.append([y, *torch.autograd.grad(y, inputs, upstream)])
+    torch.testing.assert_close(*results, atol=2e-2, rtol=2e-2)  # TF32 products inside the kernel
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_model_with_a_window_trains_on_a_gpu_as_by_the_formula(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from gpt2lib import attention
+    from gpt2lib.config import GPTConfig
+    from gpt2lib.model import GPT
+
+    config = GPTConfig(50, 300, n_layer=2, n_head=4, n_embd=64, position="rope", n_kv_head=2)
+    torch.manual_seed(0)
+    model = GPT(config.replace(window=(8, 60), global_tokens=(0,))).cuda()
+    idx = torch.randint(50, (2, 301), generator=torch.Generator().manual_seed(0)).cuda()
+
+    def gradients() -> list[Tensor]:
+        loss, count = model(idx[:, :-1], idx[:, 1:])
+        return list(torch.autograd.grad(loss / count, list(model.parameters())))
+
+    used: list[Mask] = []
+    monkeypatch.setattr(attention, "flex", lambda *args: used.append(args[3]) or flex(*args))
+    by_flex = gradients()
+    assert len(used) == 2
+    monkeypatch.setattr(attention, "kernel_for", lambda q, mask, dropout: eager)
+    torch.testing.assert_close(by_flex, gradients(), atol=1e-3, rtol=2e-2)
