@@ -98,7 +98,7 @@ def share_heads(model: GPT, n_kv_head: int, method: Pooling = "mean", seed: int 
             f"it does not divide {old.kv_heads}"
         )
     if method not in ("mean", "first", "random"):
-        raise UserError(f"method must be mean, first or random, not {method!r}")
+        raise UserError(f"heads are pooled by mean, first or random, not {method!r}")
     generator = torch.Generator().manual_seed(seed)
 
     def pooled(part: Tensor) -> Tensor:

@@ -134,7 +134,8 @@ def estimate(config: TrainConfig) -> dict[str, Any]:
         `parameters`, `total` and `parts`;
         `flops_per_token`, `forward`, `training` and the `parts` of the forward pass;
         `bytes`, `weights`, `gradients`, `optimizer`, `checkpoint`, and `disk`, at most needed
-        for the checkpoints that are kept and the one being written;
+        for the checkpoints that are kept and the one being written, and `kv_cache`, for
+        generating one text of block_size tokens in float32;
         `run`, `steps`, `tokens_per_step`, `tokens` and `flops`.
 
     Raises:
@@ -150,7 +151,11 @@ def estimate(config: TrainConfig) -> dict[str, Any]:
         "model": model.to_dict(),
         "parameters": {"total": count_parameters(model), "parts": parameter_parts(model)},
         "flops_per_token": {"forward": sum(forward.values()), "training": flops, "parts": forward},
-        "bytes": {**of_parameters, "disk": (config.keep + 1) * of_parameters["checkpoint"]},
+        "bytes": {
+            **of_parameters,
+            "disk": (config.keep + 1) * of_parameters["checkpoint"],
+            "kv_cache": kv_cache_bytes(model, model.block_size, bytes_per_number=BYTES),
+        },
         "run": {
             "steps": config.steps,
             "tokens_per_step": per_step,

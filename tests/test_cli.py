@@ -547,6 +547,76 @@ def test_course_lists_exercises_as_json(capsys: pytest.CaptureFixture[str]) -> N
     assert f"of {len(exercises)} exercises done" in capsys.readouterr().out
 
 
+# ── convert and lengthen ────────────────────────────────────────────────────────────────────────
+
+
+def test_convert_changes_the_shape_and_train_goes_on_from_it(
+    trained: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "made"
+    options = ["--n_kv_head", "1", "--block_size", "64", "--window", "[8,16]"]
+    options += ["--dilation", "[[1],[1,2]]", "--global_tokens", "[0]"]
+    assert main(["convert", str(trained), str(made), *options]) == 0
+    assert f"--init_from {made}" in capsys.readouterr().out
+    from gpt2lib.hub import model_config
+
+    was, now = model_config(trained), model_config(made)
+    assert now == was.replace(
+        n_kv_head=1,
+        block_size=64,
+        window=(8, 16),
+        dilation=((1,), (1, 2)),
+        global_tokens=(0,),
+    )
+    out = tmp_path / "on"
+    more = ["--init_from", str(made), "--model.block_size", "64"]
+    assert main(train_args(out, text, *more)) == 0
+    assert model_config(out) == now.replace(dropout=model_config(out).dropout)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("", "nothing to change; give --block_size, --n_kv_head or --window"),
+        ("--dilation 2", "nothing to change"),
+        ("--n_kv_head 3", "2 key/value heads cannot become 3"),
+        ("--block_size 3", "block_size 3 is not above the 32 of the model"),
+        ("--block_size 64 --extension ntk", "'ntk' does not fit position learned; it can be tile"),
+        ("--window 4 --extension tile", "--extension tile needs --block_size"),
+        ("--window 0", "window must be at least 1 token, not 0"),
+        ("--window 4 --global_tokens [32]", "global token 32 is outside the block"),
+        ("--n_kv_head 1 --pooling median", "mean, first or random, not 'median'"),
+        ("--windw 3", "unknown option --windw; did you mean '--window'"),
+    ],
+)
+def test_a_conversion_that_cannot_be_leaves_nothing(
+    options: str, says: str, trained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    assert says in refused("convert", trained, tmp_path / "made", *options.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_convert_replaces_nothing(
+    trained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("kept", encoding="utf-8")
+    assert "exists; choose another folder" in refused("convert", trained, tmp_path, "--window", "3")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_lengthen_trains_its_stages(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "long"
+    assert main(["lengthen", str(trained), "--out", str(out), "--stages", "1", "--steps", "2"]) == 0
+    assert f"generate {out / 'stage-1'}" in capsys.readouterr().out
+    assert json.loads((out / "stage-1" / "result.json").read_text(encoding="utf-8"))["steps"] == 2
+
+
+def test_lengthen_refuses_what_is_no_run(tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert "is no run" in refused("lengthen", tmp_path, "--out", tmp_path / "long")
+
+
 # ── text as it comes ────────────────────────────────────────────────────────────────────────────
 
 

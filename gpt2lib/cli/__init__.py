@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("using", "stream text from a run, a checkpoint or GPT-2"),
     "evaluate": ("using", "loss, perplexity and bits per byte on held-out text"),
     "export": ("using", "write a run as a folder that transformers opens"),
+    "convert": ("converting", "a longer context, shared heads or a window for a trained model"),
+    "lengthen": ("converting", "train a model on with longer and longer texts, in stages"),
     "prepare": ("preparing", "turn text into token files, once"),
     "estimate": ("preparing", "parameters, FLOPs and memory before any of it is spent"),
     "course": ("learning", "the exercises of the notebooks, and how many are done"),

@@ -88,6 +88,7 @@ def _estimate_table(found: dict[str, Any]) -> dict[str, str]:
         "FLOPs per token": f"{flops['forward']:.3g} forward, {flops['training']:.3g} in training",
         "memory": f"{_bytes(training)} for weights, gradients and AdamW; activations on top",
         "disk": f"{_bytes(size['disk'])} for checkpoints, at most",
+        "cache": f"{_bytes(size['kv_cache'])} to generate one full block",
         "tokens": f"{run['tokens']:,} in {run['steps']:,} steps of {run['tokens_per_step']:,}",
         "FLOPs": f"{run['flops']:.3g}",
     }
