@@ -30,7 +30,8 @@ PATTERNS: dict[str, dict[str, Any]] = {
     "window per layer": {"window": (2, 5)},
     "dilation": {"window": 3, "dilation": 2},
     "dilation per head": {"window": (2, 3), "dilation": ((1, 1, 2, 3), (1, 2, 3, 3))},
-    "global": {"window": 2, "global_tokens": (0,)},
+    "global": {"window": 2, "global_tokens": (0, 0)},
+    "global that comes next": {"window": 2, "global_tokens": (1,)},
     "globals to come": {"window": 2, "global_tokens": (6, 1, 1, 9)},
     "globals and dilation": {"window": (3, 2), "dilation": ((1, 2),), "global_tokens": (0, 3)},
 }
@@ -258,6 +259,23 @@ def test_a_cache_has_the_estimated_bytes_for_any_shape(config: GPTConfig, data: 
     lengths = data.draw(st.lists(st.integers(max([1, *known]), capacity), min_size=1, max_size=3))
     cache = filled(config, lengths, capacity, torch.float32)
     assert cache.n_bytes() == kv_cache_bytes(config, capacity, len(lengths), 4)
+
+
+def test_generate_makes_room_for_what_will_be_read_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[KVCache] = []
+
+    def make_and_keep(*arguments: Any) -> KVCache:
+        made.append(KVCache(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("gpt2lib.sampling.KVCache", make_and_keep)
+    model, prompt = make(TINY), torch.tensor(rows_of(3))
+    for n, read in ((1, 3), (4, 6), (8, 10), (20, 10)):  # the last token is drawn, but not read
+        made.clear()
+        generate(model, prompt, n)
+        assert made[0].n_bytes() == kv_cache_bytes(TINY, read, 1, 4)
 
 
 def test_before_anything_is_read_a_cache_is_empty() -> None:
