@@ -121,17 +121,22 @@ def model_card(
     Raises:
         UserError: for a licence that cannot be one.
     """
+    import yaml
+
     config, source = model.config, "" if known is None else known.config.data.source
-    front = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    front["license"] = check_licence(licence)
-    fields = [f"{key}: {value}" for key, value in front.items()] + ["tags:", "- gpt2lib"]
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": check_licence(licence),
+        "tags": ["gpt2lib"],
+    }
     dataset = source.removeprefix("hf:")
     if source.startswith("hf:") and DATASET.fullmatch(dataset):
-        fields += ["datasets:", f"- {dataset}"]
+        front["datasets"] = [dataset]
     terms = "were not stated" if licence is None else f"are `{check_licence(licence)}`"
     n_parameters = f"{model.num_parameters():,}"
     paragraphs = [
-        "\n".join(["---", *fields, "---"]),
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {name}",
         f"A language model: it continues a text, token by token. It has {n_parameters} parameters "
         f"and was written by `gpt2lib` for the class `{architecture}` of transformers.",
