@@ -31,7 +31,7 @@ PATTERNS: dict[str, dict[str, Any]] = {
     "dilation": {"window": 3, "dilation": 2},
     "dilation per head": {"window": (2, 3), "dilation": ((1, 1, 2, 3), (1, 2, 3, 3))},
     "global": {"window": 2, "global_tokens": (0, 0)},
-    "global that comes next": {"window": 2, "global_tokens": (1,)},
+    "global that comes next": {"window": 1, "global_tokens": (1,)},
     "globals to come": {"window": 2, "global_tokens": (6, 1, 1, 9)},
     "globals and dilation": {"window": (3, 2), "dilation": ((1, 2),), "global_tokens": (0, 3)},
 }
