@@ -135,8 +135,9 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config: GPTConfig, layer: int = 0) -> None:
         super().__init__()
-        self.head_size, self.dropout = config.head_size, config.dropout
-        self.widths = [config.n_head * self.head_size, *2 * [config.kv_heads * self.head_size]]
+        self.n_head, self.head_size = config.n_head, config.head_size
+        self.dropout = config.dropout
+        self.widths = [config.n_embd, *2 * [config.kv_heads * self.head_size]]
         self.c_attn = nn.Linear(config.n_embd, sum(self.widths), bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.mask = layer_mask(config, layer)

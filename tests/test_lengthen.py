@@ -79,8 +79,10 @@ def test_the_recipe_runs_and_goes_on(position: str, tmp_path: Path) -> None:
         if "wpe" not in name:
             assert torch.equal(weight, dict(short.named_parameters())[name])
     before = (last / "metrics.jsonl").read_text(encoding="utf-8")
+    written = (tmp_path / "long" / "start-2" / "manifest.json").stat().st_mtime_ns
     assert lengthen(tmp_path / "short", tmp_path / "long", stages=2, steps=4) == last
     assert (last / "metrics.jsonl").read_text(encoding="utf-8") == before  # nothing done again
+    assert (tmp_path / "long" / "start-2" / "manifest.json").stat().st_mtime_ns == written
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
