@@ -16,7 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2lib.masks import Mask
+from gpt2lib.masks import Mask, dense
+
+KERNELS = 64
+"""Kernels that may be compiled: one for every kind of mask, dtype and head size, in training and
+without gradients. PyTorch's own limit is 8; past it, the whole table is held in memory again."""
 
 
 @lru_cache(maxsize=64)
@@ -24,13 +28,16 @@ def _tiles(mask: Mask, n_head: int, T: int, device: torch.device) -> Any:
     """Return which tiles of the table hold something to see; made once for a mask and length."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    return create_block_mask(mask, None, n_head, T, T, device=device)
+    differ = dense(mask, 1, 1, device, n_head).dim() > 2
+    return create_block_mask(mask, None, n_head if differ else None, T, T, device=device)
 
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
+    import torch._dynamo
     from torch.nn.attention.flex_attention import flex_attention
 
+    torch._dynamo.config.recompile_limit = max(KERNELS, torch._dynamo.config.recompile_limit)
     return torch.compile(flex_attention)
 
 

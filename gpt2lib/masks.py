@@ -85,8 +85,10 @@ class SlidingWindow(Mask):
 
     def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         """Return True where the key lies in the window of the query."""
-        step = torch.tensor(self.dilation, device=h.device)[h] if len(self.dilation) > 1 else None
-        apart: int | Tensor = self.dilation[0] if step is None else step
+        apart: int | Tensor = self.dilation[0]
+        # Asked head by head: a tensor of dilations is one that no compiled kernel would take in.
+        for head, dilation in enumerate(self.dilation[1:], start=1):
+            apart = torch.where(h < head, apart, dilation)
         distance = (q_idx - kv_idx).abs()
         return (distance < self.window * apart) & (distance % apart == 0)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from gpt2lib import flex as room
 from gpt2lib.attention import eager
@@ -53,10 +55,10 @@ def test_tiles_in_which_nothing_is_seen_are_skipped() -> None:
         partly, whole = tiles.kv_num_blocks, tiles.full_kv_num_blocks
         return int(partly.sum() + (0 if whole is None else whole.sum()))
 
-    assert visited(Causal()) == 2 * 36  # half of the 8 by 8 tiles, and the diagonal
-    assert visited(Causal() & SlidingWindow(64)) == 2 * 15  # the diagonal and its neighbours
-    assert visited(Causal() & SlidingWindow(64, (1, 2))) == 2 * 15
-    assert visited(Causal() & (SlidingWindow(64) | GlobalTokens((0,)))) == 2 * 21
+    assert visited(Causal()) == 36  # half of the 8 by 8 tiles, and the diagonal; for all heads
+    assert visited(Causal() & SlidingWindow(64)) == 15  # the diagonal and its neighbours
+    assert visited(Causal() & SlidingWindow(64, (1, 2))) == 2 * 15  # each head has its own
+    assert visited(Causal() & (SlidingWindow(64) | GlobalTokens((0,)))) == 21
 
 
 def test_tiles_are_found_once_for_a_mask_and_a_length() -> None:
@@ -71,6 +73,25 @@ def test_tiles_are_found_once_for_a_mask_and_a_length() -> None:
 def test_dropout_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no dropout.* 0\.1"):
         flex(*qkv(3, 4), Causal(), 0.1)
+
+
+@EVERY_MASK
+def test_a_mask_is_made_of_indices_alone(mask: Mask) -> None:
+    """A compiled kernel has no room for a tensor that a mask would hold or make."""
+    graph = make_fx(mask)(*torch.zeros(4, dtype=torch.long).unbind())
+    assert not [node for node in graph.graph.nodes if node.op == "get_attr"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@EVERY_MASK
+def test_a_kernel_compiled_for_a_cpu_equals_the_formula(mask: Mask) -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    q, k, v = qkv(256, 4)
+    tiles = room._tiles(mask, 4, 256, q.device)
+    y = torch.compile(flex_attention, dynamic=False)(q, k, v, block_mask=tiles)
+    torch.testing.assert_close(y, eager(q, k, v, mask), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.gpu

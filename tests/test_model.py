@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers_twin import randomise, twins
 
+from gpt2lib import attention, local_attention
 from gpt2lib.config import GPTConfig
 from gpt2lib.data import IGNORE
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
+from gpt2lib.positions import unturned
 
 TINY = GPTConfig(vocab_size=50, block_size=16, n_layer=2, n_head=3, n_embd=24)
 COUNTS = {
@@ -176,3 +178,127 @@ def test_a_batch_can_be_learned_by_heart() -> None:
 def test_without_biases_there_are_none() -> None:
     assert not [name for name, _ in tiny(bias=False).named_parameters() if name.endswith("bias")]
     assert tiny(bias=False)(tokens(1, 3)).shape == (1, 3, 50)
+
+
+# ── how far a model sees ────────────────────────────────────────────────────────────────────────
+
+
+def seen_from_the_end(T: int, **changes: object) -> list[int]:
+    """Return how far back the tokens lie that the last logits depend on, by their gradient."""
+    model = GPT(TINY.replace(block_size=T, n_head=2, position="none", **changes)).eval()
+    randomise(model, embedding_std=1.0)
+    model.double()  # what reached through many layers is small
+    leaves: list[Tensor] = []
+
+    def keep(_: object, __: object, output: Tensor) -> Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1]
+
+    model.transformer.wte.register_forward_hook(keep)
+    model(tokens(1, T))[0, -1].square().sum().backward()
+    assert leaves[0].grad is not None
+    seen = leaves[0].grad[0].abs().sum(-1) > 0  # (T,)
+    return [T - 1 - place for place in seen.nonzero().flatten().tolist()][::-1]
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize(("n_layer", "window"), [(1, 1), (1, 4), (2, 3), (3, 1), (3, 4), (4, 2)])
+def test_the_receptive_field_grows_by_a_window_a_layer(
+    n_layer: int, window: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_attention, "SMALLEST_BLOCK", 2)
+    if not blocks:
+        monkeypatch.setattr(attention, "kernel_for", lambda q, mask, dropout: attention.eager)
+    field = n_layer * (window - 1) + 1
+    assert seen_from_the_end(16, n_layer=n_layer, window=window) == list(range(field))
+
+
+def test_the_receptive_field_of_dilated_and_mixed_windows() -> None:
+    far = seen_from_the_end(40, n_layer=2, window=4, dilation=3)
+    assert far == [3 * step for step in range(2 * 3 + 1)]  # only every third place
+    assert seen_from_the_end(40, n_layer=2, window=(3, 5)) == list(range(2 + 4 + 1))
+    mixed = seen_from_the_end(40, n_layer=2, window=3, dilation=((1, 4),))
+    assert max(mixed) == 2 * 2 * 4
+    assert set(range(5)) | {8, 12} <= set(mixed)
+
+
+def test_global_tokens_are_seen_from_everywhere() -> None:
+    assert seen_from_the_end(40, n_layer=1, window=3, global_tokens=(5,)) == [0, 1, 2, 34]
+    # In two layers what the global token had seen comes through it: places 0 to 5.
+    assert seen_from_the_end(40, n_layer=2, window=3, global_tokens=(5,)) == [
+        *range(5),
+        *range(34, 40),
+    ]
+
+
+# ── parts left out ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_blocks_a_model_knows_the_last_token_only() -> None:
+    model = tiny(n_layer=0, without=("layer_norm",), position="none", tie_weights=False).eval()
+    assert [name for name, _ in model.named_parameters()] == [
+        "transformer.wte.weight",
+        "lm_head.weight",
+    ]
+    idx = tokens(2, 9)
+    table = model.transformer.wte.weight @ model.lm_head.weight.T  # (V, V): one row a token
+    torch.testing.assert_close(model(idx), table[idx])
+
+
+@pytest.mark.parametrize("n_layer", [0, 1])
+def test_a_model_starts_and_trains_with_few_layers(n_layer: int) -> None:
+    loss, count = GPT(TINY.replace(n_layer=n_layer))(tokens(2, 9), tokens(2, 9, seed=1))
+    (loss / count).backward()
+    assert 3.7 < float(loss.detach() / count) < 4.1  # ln 50 = 3.91
+
+
+PARTS = ("mlp", "residual", "layer_norm")
+SUBSETS = [(), *((part,) for part in PARTS), PARTS[:2], PARTS[1:], PARTS]
+
+
+@pytest.mark.parametrize("without", SUBSETS)
+def test_a_block_computes_what_is_left_of_it(without: tuple[str, ...]) -> None:
+    model = tiny(without=without, bias=False).eval()
+    block, x = model.transformer.h[0], torch.randn(2, 9, 24)
+
+    def stage(x: Tensor, norm: str, part: nn.Module) -> Tensor:
+        normed = x if "layer_norm" in without else getattr(block, norm)(x)
+        y = part(normed, unturned) if norm == "ln_1" else part(normed)
+        return y if "residual" in without else x + y
+
+    wanted = stage(x, "ln_1", block.attn)
+    if "mlp" not in without:
+        wanted = stage(wanted, "ln_2", block.mlp)
+    torch.testing.assert_close(block(x, unturned), wanted)
+    names = {name.split(".")[0] for name, _ in block.named_parameters()}
+    assert ("mlp" in names) == ("mlp" not in without)
+    assert ("ln_1" in names) == ("layer_norm" not in without)
+    assert ("ln_2" in names) == ("mlp" not in without and "layer_norm" not in without)
+    stream = torch.randn(2, 9, 24)
+    assert torch.equal(model.transformer.ln_f(stream), stream) == ("layer_norm" in without)
+
+
+def test_every_part_is_used_and_each_one_left_out_shows() -> None:
+    idx, results = tokens(2, 9), []
+    for without in SUBSETS:
+        model = tiny(without=without)
+        logits = model(idx)
+        logits.square().sum().backward()
+        assert all(bool((p.grad != 0).any()) for p in model.parameters() if p.grad is not None)
+        assert not [name for name, p in model.named_parameters() if p.grad is None]
+        results.append(logits.detach())
+    for i, one in enumerate(results):
+        assert all(not torch.allclose(one, other) for other in results[:i])
+
+
+def test_turned_shared_windowed_heads_learn_a_batch_by_heart() -> None:
+    torch.manual_seed(0)
+    fields = {"position": "rope", "n_kv_head": 1, "window": 4, "global_tokens": (0,)}
+    model, idx = GPT(TINY.replace(**fields)), tokens(4, 17)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(50):
+        loss, count = model(idx[:, :-1], idx[:, 1:])
+        optimiser.zero_grad()
+        (loss / count).backward()
+        optimiser.step()
+    assert float(loss.detach() / count) < 1.0
