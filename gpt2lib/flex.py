@@ -16,20 +16,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2lib.masks import Mask, dense
+from gpt2lib.masks import Mask, table
 
 KERNELS = 64
 """Kernels that may be compiled: one for every kind of mask, dtype and head size, in training and
 without gradients. PyTorch's own limit is 8; past it, the whole table is held in memory again."""
 
 
+TILE = 128
+"""Queries and keys in a tile of the table."""
+
+
 @lru_cache(maxsize=64)
 def _tiles(mask: Mask, n_head: int, T: int, device: torch.device) -> Any:
-    """Return which tiles of the table hold something to see; made once for a mask and length."""
-    from torch.nn.attention.flex_attention import create_block_mask
+    """Return which tiles of the table hold something to see; made once for a mask and length.
 
-    differ = dense(mask, 1, 1, device, n_head).dim() > 2
-    return create_block_mask(mask, None, n_head if differ else None, T, T, device=device)
+    PyTorch's `create_block_mask` finds the same tiles, but writes out all T by T of the table.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+
+    keys = torch.arange(T + -T % TILE, device=device)  # filled up to whole tiles ...
+    keys = keys.where(keys < T, -1)  # ... by keys that nobody sees
+    some, whole = [], []
+    for queries in torch.split(torch.arange(T, device=device), TILE):
+        seen = table(mask, queries, keys, n_head)  # (T', T), or (nh, T', T) if heads differ
+        seen = seen.view(-1, len(queries), len(keys) // TILE, TILE)  # (nh, T', T/128, 128)
+        some.append(seen.any(-1).any(1))  # (nh, T/128)
+        whole.append(seen.all(-1).all(1) & (len(queries) == TILE))
+    partly, fully = torch.stack(some, dim=1), torch.stack(whole, dim=1)  # 2 × (nh, T/128, T/128)
+    listed = (*_listed(partly & ~fully), *_listed(fully))
+    return BlockMask.from_kv_blocks(*listed, BLOCK_SIZE=TILE, mask_mod=mask, seq_lengths=(T, T))
+
+
+def _listed(tiles: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many tiles a row has, (1, nh, n), and which, those first, (1, nh, n, n)."""
+    order = tiles.int().argsort(dim=-1, descending=True, stable=True)
+    return tiles.sum(-1).int()[None], order.int()[None]
 
 
 @lru_cache(maxsize=1)

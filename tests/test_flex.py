@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention.flex_attention import create_block_mask
 
 from gpt2lib import flex as room
 from gpt2lib.attention import eager
 from gpt2lib.flex import flex
-from gpt2lib.masks import Causal, GlobalTokens, Mask, SlidingWindow
+from gpt2lib.masks import Causal, GlobalTokens, Mask, SlidingWindow, table
 
 MASKS: list[Mask] = [
     Causal(),
@@ -24,6 +25,7 @@ MASKS: list[Mask] = [
     Causal() & (SlidingWindow(3, (1, 1, 2, 50)) | GlobalTokens((77,))),
     SlidingWindow(4) | GlobalTokens((3,)),  # not causal
 ]
+PER_HEAD = [MASKS[3], MASKS[5]]
 EVERY_MASK = pytest.mark.parametrize("mask", MASKS)
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -47,6 +49,27 @@ def qkv(T: int, n_kv_head: int, hs: int = 16, device: str = "cpu") -> list[Tenso
 def test_equals_the_formula(T: int, n_kv_head: int, mask: Mask) -> None:
     inputs = qkv(T, n_kv_head)
     torch.testing.assert_close(flex(*inputs, mask), eager(*inputs, mask), atol=1e-5, rtol=1e-5)
+
+
+@EVERY_MASK
+@pytest.mark.parametrize("T", [1, 128, 300])
+def test_tiles_are_those_of_pytorch(T: int, mask: Mask) -> None:
+    device = torch.device("cpu")
+    ours, theirs = room._tiles(mask, 4, T, device), create_block_mask(mask, 1, 4, T, T, device)
+    n = -(-T // 128)
+    for name in ("kv_num_blocks", "full_kv_num_blocks", "kv_indices", "full_kv_indices"):
+        own, wanted = getattr(ours, name), getattr(theirs, name)
+        assert own.dtype == wanted.dtype
+        assert torch.equal(own.expand(wanted.shape), wanted)
+    assert ours.kv_num_blocks.shape == (1, 4 if mask in PER_HEAD else 1, n)
+    assert (ours.seq_lengths, ours.BLOCK_SIZE) == (theirs.seq_lengths, theirs.BLOCK_SIZE)
+
+
+def test_tiles_are_found_without_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[torch.Size] = []
+    monkeypatch.setattr(room, "table", lambda *args: shapes.append((t := table(*args)).shape) or t)
+    room._tiles(MASKS[4], 4, 1000, torch.device("cpu"))
+    assert shapes == [*7 * [(128, 1024)], (104, 1024)]
 
 
 def test_tiles_in_which_nothing_is_seen_are_skipped() -> None:
