@@ -241,6 +241,18 @@ def test_what_belongs_to_a_model_is_exported_with_it(family: str, tmp_path: Path
     assert 1 < length <= 24
 
 
+@pytest.mark.parametrize("family", EACH)
+def test_every_field_is_one_that_transformers_knows(family: str, tmp_path: Path) -> None:
+    _, folder = exported(EACH[family].replace(dropout=0.25), tmp_path)
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    known = AutoConfig.for_model(family).to_dict()
+    assert written.keys() - known.keys() <= {"n_ctx"}  # the older name of n_positions
+    read = AutoConfig.from_pretrained(folder).to_dict()
+    assert {key: read[key] for key in written} == written
+    dropouts = [key for key in known if "drop" in key and not key.startswith("summary")]
+    assert len(dropouts) == 3 and {read[key] for key in dropouts} == {0.25}
+
+
 @pytest.mark.parametrize("position", ["rope", "none"])
 def test_a_shorter_block_keeps_every_weight_where_places_have_none(
     position: Any, tmp_path: Path

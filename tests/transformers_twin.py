@@ -107,7 +107,8 @@ def parity(config: GPTConfig, folder: Path) -> Parity:
     randomise(ours)
     save_model(ours, CHARACTERS, folder / "ours")
     exported = export(folder / "ours", folder / "exported")
-    theirs = AutoModelForCausalLM.from_pretrained(exported)
+    theirs, loading = AutoModelForCausalLM.from_pretrained(exported, output_loading_info=True)
+    assert not any(loading.values()), loading  # nothing initialised at random, nothing left over
     idx = torch.randint(config.vocab_size, (2, config.block_size))
     logits = ours(idx)
     other = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(exported)).eval()
