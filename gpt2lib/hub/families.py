@@ -63,12 +63,12 @@ def _one_window(config: GPTConfig) -> int | None:
     """Return the window that all layers have; one that is as wide as the block is none.
 
     Raises:
-        UserError: for what no class has.
+        UserError: for what no class has, and for a model without blocks.
     """
+    if config.n_layer == 0:
+        raise UserError("n_layer 0 leaves no block to export; it can export n_layer 1 or more")
     if config.without:
         what, instead = f"a model without {' and '.join(config.without)}", "whole blocks"
-    elif config.n_layer == 0:
-        what, instead = "a model of n_layer 0", "n_layer 1 or more"
     elif any(step > 1 for layer in config.dilations for step in layer):
         what, instead = f"dilation {config.dilation}", f"dilation 1: {WINDOWED}"
     else:
