@@ -125,23 +125,29 @@ def ladder_figure(losses: Mapping[str, Sequence[float]], lecture: bool = True) -
     rungs = [rung for rung in RUNGS if rung.name in losses]
     means = [sum(losses[rung.name]) / len(losses[rung.name]) for rung in rungs]
     for place, (rung, mean) in enumerate(zip(rungs, means, strict=True)):
+        ours_above = lecture and mean > rung.lecture  # the two labels stand on different sides
         axes.plot([place] * len(losses[rung.name]), losses[rung.name], "o", color=BLUE,
                   markersize=7, label="ours, each seed" if place == 0 else None)  # fmt: skip
-        axes.annotate(f"{mean:.2f}", (place, mean), xytext=(0, -18), color=BLUE,
-                      textcoords="offset points", ha="center")  # fmt: skip
+        _label(axes, f"{mean:.2f}", (place, mean), BLUE, above=ours_above)
         if lecture:
-            size = "" if rung.same_size else "\n(10.8 million\nparameters)"
+            size = "" if rung.same_size else "\n(10.8 M)"
             axes.plot([place], [rung.lecture], "_", color=ORANGE, markersize=30,
                       markeredgewidth=3, label="the lecture's" if place == 0 else None)  # fmt: skip
-            axes.annotate(f"{rung.lecture:.2f}{size}", (place, rung.lecture), xytext=(0, 6),
-                          textcoords="offset points", ha="center", color=ORANGE)  # fmt: skip
+            where = (place, rung.lecture)
+            _label(axes, f"{rung.lecture:.2f}{size}", where, ORANGE, above=not ours_above)
     axes.plot(range(len(rungs)), means, "-", color=BLUE, linewidth=1, alpha=0.5)
     axes.set_xticks(range(len(rungs)), [rung.name for rung in rungs])
     axes.set(xlabel="rung", ylabel="held-out loss (nats per character)")
-    axes.margins(y=0.18)
+    axes.margins(y=0.25)
     axes.grid(axis="y", color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if rungs:
         axes.legend(frameon=False, loc="upper right")
     return figure
+
+
+def _label(axes: Any, text: str, where: tuple[float, float], colour: str, above: bool) -> None:
+    """Write a number above or below its mark."""
+    axes.annotate(text, where, xytext=(0, 8 if above else -8), textcoords="offset points",
+                  ha="center", va="bottom" if above else "top", color=colour)  # fmt: skip
