@@ -5,8 +5,9 @@
     python benchmarks/ladder.py --rungs ladder-head --steps 500 --source plays
 
 Runs lie in --out and are kept: asking again goes on where it stopped. Complete ladders on Tiny
-Shakespeare with the presets' own steps are written to `gpt2lib/presets/ladder.csv`; times depend on the machine and stay in each run's `result.json`.
-Without a network and a copy of Tiny Shakespeare the plays are climbed, and a line says so.
+Shakespeare with the presets' own steps are written to `gpt2lib/presets/ladder.csv`; times depend on
+the machine and stay in each run's `result.json`. Without a network and a copy of Tiny Shakespeare
+the plays are climbed, and a line says so.
 """
 
 from __future__ import annotations
