@@ -49,6 +49,9 @@ def start(config: TrainConfig, run: Run) -> Start:
     with processes.main_process_first():  # the others find the prepared files
         data = _prepare_data(config, run)
     model = _make_model(config, data, run)
+    prompt, room = len(data.tokenizer.encode(config.sample_prompt)), model.config.block_size
+    if config.sample_tokens and prompt > room:
+        raise UserError(f"sample_prompt has {prompt} tokens, but block_size is {room}; shorten it")
     precision = _earlier_precision(run) or config.precision
     if precision == "auto":
         size = min(8, config.micro_batch or config.batch_size)

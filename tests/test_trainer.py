@@ -471,6 +471,15 @@ def test_fine_tuning_a_transformers_checkpoint(
     torch.testing.assert_close(again(idx).logits, ours(idx), atol=1e-5, rtol=0)
 
 
+def test_a_sample_prompt_longer_than_the_block_is_refused_at_once(
+    text: Path, tmp_path: Path
+) -> None:
+    wanted = config(text, sample_prompt="the king and queen " * 20)
+    with pytest.raises(UserError, match=r"sample_prompt has \d+ tokens, but block_size is 16"):
+        train(wanted, tmp_path / "run")
+    train(wanted.replace(sample_tokens=0, steps=1), tmp_path / "silent")
+
+
 def test_fine_tuning_starts_from_the_very_weights(
     uninterrupted: Path, text: Path, tmp_path: Path
 ) -> None:

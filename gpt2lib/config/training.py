@@ -102,8 +102,9 @@ class TrainConfig(Config):
         keep: how many of the newest checkpoints are kept.
         sample_prompt: what the samples written at each evaluation begin with.
         sample_tokens: length of those samples; 0 writes none.
-        init_from: start from these weights: a hub name such as gpt2, a transformers GPT-2 folder,
-            or a run or checkpoint of ours. The model's shape and tokenizer then come from there.
+        init_from: start from these weights: a hub name such as gpt2, a transformers folder (GPT-2,
+            GPTBigCode, Starcoder2), nanoGPT's ckpt.pt, or a run, a checkpoint or a converted model
+            of ours. The model's shape and tokenizer then come from there.
     """
 
     model: GPTConfig = field(default_factory=GPTConfig)
