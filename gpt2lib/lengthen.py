@@ -5,7 +5,7 @@ that an update reads as many tokens as before. The first window is the whole blo
 was trained with: what a query saw before, it sees again. Learned positions are repeated, RoPE is
 interpolated.
 
-Reference: Beltagy et al. 2020, sections 4.2.2 (stages) and 5 (positions).
+Reference: Beltagy et al. 2020, sections 4.2 (stages) and 5 (positions).
 """
 
 from __future__ import annotations
