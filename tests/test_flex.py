@@ -24,6 +24,7 @@ MASKS: list[Mask] = [
     Causal() & (SlidingWindow(9) | GlobalTokens((0, 140))),
     Causal() & (SlidingWindow(3, (1, 1, 2, 50)) | GlobalTokens((77,))),
     SlidingWindow(4) | GlobalTokens((3,)),  # not causal
+    SlidingWindow(1000),  # everyone
 ]
 PER_HEAD = [MASKS[3], MASKS[5]]
 EVERY_MASK = pytest.mark.parametrize("mask", MASKS)

@@ -99,6 +99,7 @@ def cases(draw: st.DrawFn) -> Case:
 @example(case=Case(T=16, window=8, dilation=(2,), places=(3, 8)))
 @example(case=Case(T=23, window=3, dilation=(1, 2, 2, 5), n_kv_head=2))  # runs that cut groups
 @example(case=Case(T=23, window=3, dilation=(1, 2, 1, 2), places=(7, 2, 7), n_kv_head=1))
+@example(case=Case(T=9, window=3, dilation=(1, 1, 1, 1, 2, 2), n_head=6, n_kv_head=2))
 @example(case=Case(T=9, window=1, dilation=(5,), places=(4, 60)))
 def test_equals_the_dense_form_in_output_and_gradients(case: Case) -> None:
     inputs = qkv(case.T, case.n_head, case.n_kv_head)
