@@ -18,6 +18,7 @@ _HOME = {
     "UserError": "errors",
     "export": "hub",
     "generate": "sampling",
+    "left_pad": "sampling",
     "load_config": "config",
     "load_pretrained": "hub",
     "load_tokenizer_for": "hub",
@@ -32,6 +33,7 @@ __all__ = [
     "UserError",
     "export",
     "generate",
+    "left_pad",
     "load_config",
     "load_pretrained",
     "load_tokenizer_for",
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from gpt2lib.errors import UserError
     from gpt2lib.hub import export, load_pretrained, load_tokenizer_for
     from gpt2lib.model import GPT
-    from gpt2lib.sampling import generate, stream
+    from gpt2lib.sampling import generate, left_pad, stream
     from gpt2lib.trainer import train
 
 
