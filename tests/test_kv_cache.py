@@ -270,7 +270,7 @@ def test_generate_makes_room_for_what_will_be_read_and_no_more(
         made.append(KVCache(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("gpt2lib.sampling.KVCache", make_and_keep)
+    monkeypatch.setattr("gpt2lib.context.KVCache", make_and_keep)
     model, prompt = make(TINY), torch.tensor(rows_of(3))
     for n, read in ((1, 3), (4, 6), (8, 10), (20, 10)):  # the last token is drawn, but not read
         made.clear()
