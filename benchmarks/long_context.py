@@ -4,11 +4,12 @@
     python benchmarks/long_context.py --lengths 1024 4096 --repeats 1
 
 Every cell is a process of its own, forward and backward of one attention call (batch 1, 4 heads
-of 64, float32, 2 threads); the cells take turns, so that a slow minute of the machine hits all forms.
-"full" is causal SDPA without a window. "dense" is the windowed mask as a table of T by T, given to
-SDPA. "chunked" is what the library uses. Seconds are the median of the repeats. Memory is the highest
-resident size during the call above the one before it. The slope is that of log(seconds), or of
-log(memory), over log(T), fitted to all lengths: 1 is linear growth, 2 is quadratic.
+of 64, float32, 2 threads); the cells take turns, so that a slow minute of the machine hits all
+forms. "full" is causal SDPA without a window. "dense" is the windowed mask as a table of T by T,
+given to SDPA. "chunked" is what the library uses. A process takes the fastest of up to three
+calls; seconds are the median over the processes. Memory is the highest resident size during the
+first call above the one before it. The slope is that of log(seconds), or of log(memory), over
+log(T), fitted to all lengths: 1 is linear growth, 2 is quadratic.
 """
 
 from __future__ import annotations
