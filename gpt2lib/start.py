@@ -49,9 +49,8 @@ def start(config: TrainConfig, run: Run) -> Start:
     with processes.main_process_first():  # the others find the prepared files
         data = _prepare_data(config, run)
     model = _make_model(config, data, run)
-    prompt, room = len(data.tokenizer.encode(config.sample_prompt)), model.config.block_size
-    if config.sample_tokens and prompt > room:
-        raise UserError(f"sample_prompt has {prompt} tokens, but block_size is {room}; shorten it")
+    if config.sample_tokens:
+        _check_prompt(len(data.tokenizer.encode(config.sample_prompt)), model.config.block_size)
     precision = _earlier_precision(run) or config.precision
     if precision == "auto":
         size = min(8, config.micro_batch or config.batch_size)
@@ -127,6 +126,14 @@ def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
         model = load_pretrained(origin, block_size=shape.block_size, dropout=shape.dropout)
     model.transformer.gradient_checkpointing = config.gradient_checkpointing
     return model.train()
+
+
+def _check_prompt(n_tokens: int, block_size: int) -> None:
+    """Refuse a prompt of the samples that the model cannot read."""
+    if n_tokens > block_size:
+        raise UserError(
+            f"sample_prompt has {n_tokens} tokens, but block_size is {block_size}; shorten it"
+        )
 
 
 def _check_split(config: TrainConfig, processes: int) -> None:
