@@ -19,6 +19,7 @@ from torch import Tensor
 from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
+from gpt2lib.fields import divisors
 from gpt2lib.model import GPT
 from gpt2lib.positions import ntk_base
 from gpt2lib.storage import atomic_folder
@@ -94,8 +95,8 @@ def share_heads(model: GPT, n_kv_head: int, method: Pooling = "mean", seed: int 
     old = model.config
     if n_kv_head < 1 or old.kv_heads % n_kv_head:
         raise UserError(
-            f"{old.kv_heads} key/value heads cannot become {n_kv_head}: "
-            f"it does not divide {old.kv_heads}"
+            f"{old.kv_heads} key/value heads cannot become {n_kv_head}; "
+            f"possible are {divisors(old.kv_heads)}"
         )
     if method not in ("mean", "first", "random"):
         raise UserError(f"heads are pooled by mean, first or random, not {method!r}")
@@ -106,7 +107,7 @@ def share_heads(model: GPT, n_kv_head: int, method: Pooling = "mean", seed: int 
         groups = part.view(n_kv_head, -1, old.head_size, *part.shape[1:])
         if method == "random":
             fresh = torch.randn(groups[:, 0].shape, generator=generator) * STD
-            return (fresh if part.dim() == 2 else 0 * fresh).flatten(0, 1)
+            return (fresh if part.dim() == 2 else 0 * fresh).flatten(0, 1).to(part)
         return (groups.mean(1) if method == "mean" else groups[:, 0]).flatten(0, 1)
 
     widths = [old.n_embd, *2 * [old.kv_heads * old.head_size]]

@@ -119,6 +119,11 @@ def within(config: Any, low: float, high: float, *names: str) -> None:
             raise UserError(f"{name} must be at least {low:g} and below {high:g}, not {value}")
 
 
+def divisors(n: int) -> str:
+    """Return the numbers that divide n, for a message."""
+    return ", ".join(str(i) for i in range(1, n + 1) if n % i == 0)
+
+
 def spread(name: str, pattern: tuple[T, ...], n: int, what: str) -> tuple[T, ...]:
     """Stretch a pattern over n places, in order: (16, 64) over 4 gives (16, 16, 64, 64).
 
@@ -126,7 +131,10 @@ def spread(name: str, pattern: tuple[T, ...], n: int, what: str) -> tuple[T, ...
         UserError: if the pattern's length does not divide n.
     """
     if not pattern or n % len(pattern):
-        raise UserError(f"{name} has {len(pattern)} entries, which {n} {what} do not divide by")
+        raise UserError(
+            f"{name} has {len(pattern)} entries, which do not spread evenly over {n} {what}; "
+            f"possible are {divisors(n)}"
+        )
     return tuple(entry for entry in pattern for _ in range(n // len(pattern)))
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from gpt2lib.config import GPTConfig, TrainConfig, load_config
 from gpt2lib.convert import add_window, extend_context, save_model
 from gpt2lib.errors import UserError
-from gpt2lib.hub import load_pretrained, load_tokenizer_for
+from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
+from gpt2lib.storage import MANIFEST, read_json, sha256, write_json
 from gpt2lib.trainer import train
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,20 @@ def _window(model: GPTConfig, factor: int) -> dict[str, Any]:
     """Return the window of a stage: the model's own one doubled, or at first its whole block."""
     if isinstance(model.window, tuple):
         return {"window": tuple(window * factor for window in model.window)}
-    return {"window": (model.window or model.block_size // 2) * factor}
+    return {"window": model.window * factor if model.window else model.block_size * factor // 2}
+
+
+def _check_origin(checkpoint: Path, out: Path) -> None:
+    """Note what the stages start from, and refuse stages of another model."""
+    now = {"checkpoint": checkpoint.name, "sha256": sha256(checkpoint / MANIFEST)}
+    note = out / "origin.json"
+    if note.exists() and read_json(note) != now:
+        raise UserError(
+            f"{out} has stages of another model, or of another checkpoint than {checkpoint}; "
+            f"choose another folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(note, now)
 
 
 def lengthen(run: str | Path, out: str | Path, stages: int = 2, steps: int = 200) -> Path:
@@ -83,12 +97,14 @@ def lengthen(run: str | Path, out: str | Path, stages: int = 2, steps: int = 200
         The last stage's run.
 
     Raises:
-        UserError: if `run` is no run, or the plan does not work out.
+        UserError: if `run` is no run, `out` has stages of another one, or the plan does not work
+            out.
     """
     run, out = Path(run), Path(out)
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run: config.yaml is missing; give the folder of a run")
     config = load_config(str(run / "config.yaml"))
+    _check_origin(resolve(run), out)
     tokenizer, source = load_tokenizer_for(run), run
     for i, stage in enumerate(plan(config, stages, steps), start=1):
         start = out / f"start-{i}"

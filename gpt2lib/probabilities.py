@@ -61,7 +61,7 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     Args:
         logits: (B, V).
         seen: (B, V), True for tokens that occurred.
-        penalty: above 1.
+        penalty: above 1; below 1 makes them likelier.
 
     Reference: Keskar et al. 2019, section 4.1.
     """

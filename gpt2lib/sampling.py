@@ -101,7 +101,7 @@ def next_tokens(
     was_training = model.training
     model.eval()
     try:
-        context = Context(model, idx, pad, use_cache)
+        context = Context(model, idx.long(), pad, use_cache)
         seen = _seen(idx, pad, model.config.vocab_size)
         for i in range(max_new_tokens):
             logits = context.logits(max_new_tokens - i - 1).float()  # (B, V)
@@ -128,6 +128,8 @@ def _check(
         raise UserError(
             f"prompts need shape (B, T) with B and T at least 1, not {tuple(idx.shape)}"
         )
+    if idx.is_floating_point() or idx.dtype == torch.bool:
+        raise UserError(f"prompts must be token ids, whole numbers, not {idx.dtype}")
     B, T = idx.shape
     if max_new_tokens < 0:
         raise UserError(f"max_new_tokens must be at least 0, not {max_new_tokens}")
@@ -160,7 +162,7 @@ def _seen(idx: Tensor, pad: Sequence[int], vocab_size: int) -> Tensor:
     """Return which tokens each prompt holds, (B, V)."""
     seen = torch.zeros(idx.size(0), vocab_size, dtype=torch.bool, device=idx.device)
     for row, n in enumerate(pad):
-        seen[row, idx[row, n:]] = True
+        seen[row, idx[row, n:].long()] = True
     return seen
 
 

@@ -578,7 +578,9 @@ def test_convert_changes_the_shape_and_train_goes_on_from_it(
     ("options", "says"),
     [
         ("", "nothing to change; give --block_size, --n_kv_head or --window"),
-        ("--dilation 2", "nothing to change"),
+        ("--dilation 2", "dilation 2 needs a window"),
+        ("--block_size 64 --global_tokens [0]", "need a window"),
+        ("--block_size 64 --pooling first", "--pooling first needs --n_kv_head"),
         ("--n_kv_head 3", "2 key/value heads cannot become 3"),
         ("--block_size 3", "block_size 3 is not above the 32 of the model"),
         ("--block_size 64 --extension ntk", "'ntk' does not fit position learned; it can be tile"),
@@ -594,6 +596,37 @@ def test_a_conversion_that_cannot_be_leaves_nothing(
 ) -> None:
     assert says in refused("convert", trained, tmp_path / "made", *options.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_convert_keeps_what_it_is_not_asked_to_change(trained: Path, tmp_path: Path) -> None:
+    from gpt2lib.hub import model_config
+
+    first = ["--window", "4", "--dilation", "2", "--global_tokens", "[0,3]"]
+    assert main(["convert", str(trained), str(tmp_path / "first"), *first]) == 0
+    assert (
+        main(["convert", str(tmp_path / "first"), str(tmp_path / "second"), "--window", "8"]) == 0
+    )
+    was, now = (model_config(tmp_path / name) for name in ("first", "second"))
+    assert now == was.replace(window=8)
+    assert (now.dilation, now.global_tokens) == (2, (0, 3))
+
+
+def test_lengthen_that_is_stopped_says_how_to_go_on(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from gpt2lib.signals import Interrupted
+
+    def stop(*_: object) -> Path:
+        raise Interrupted(signal.SIGINT, tmp_path / "stage-1", 3)
+
+    monkeypatch.setattr("gpt2lib.lengthen.lengthen", stop)
+    assert main(["lengthen", str(trained), "--out", str(tmp_path)]) == 128 + signal.SIGINT
+    assert capsys.readouterr().err.endswith(
+        "gpt2lib: stopped; the same command goes on from there\n"
+    )
 
 
 def test_convert_replaces_nothing(

@@ -112,3 +112,11 @@ def test_dilations_are_spread_over_layers_and_heads(
     dilations = shape(window=4, dilation=dilation).dilations
     assert len(dilations) == 4
     assert (dilations[0], dilations[-1]) == (first, last)
+
+
+def test_lists_become_tuples() -> None:
+    config = GPTConfig(n_layer=2, window=[4, 8], dilation=[[1], [2]], global_tokens=[0])  # type: ignore[arg-type]
+    assert (config.window, config.dilation, config.global_tokens) == ((4, 8), ((1,), (2,)), (0,))
+    assert hash(config) == hash(
+        GPTConfig(n_layer=2, window=(4, 8), dilation=((1,), (2,)), global_tokens=(0,))
+    )

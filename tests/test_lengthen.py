@@ -88,3 +88,20 @@ def test_the_recipe_runs_and_goes_on(position: str, tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no run: config\.yaml is missing"):
         lengthen(tmp_path, tmp_path / "long")
+
+
+def test_stages_of_another_model_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abcdefg" * 600, encoding="utf-8")
+    data = {"tokenizer": "char", "source": str(tmp_path / "text.txt")}
+    for name, steps in (("one", 2), ("two", 3)):
+        train(TrainConfig.from_dict({**SHORT, "data": data, "steps": steps}), tmp_path / name)
+    lengthen(tmp_path / "one", tmp_path / "long", stages=1, steps=2)
+    with pytest.raises(UserError, match="stages of another model"):
+        lengthen(tmp_path / "two", tmp_path / "long", stages=1, steps=2)
+
+
+def test_an_odd_block_is_the_first_window_too() -> None:
+    for block_size in (1, 33):
+        config = TrainConfig.from_dict(SHORT)
+        config = config.replace(model=config.model.replace(block_size=block_size))
+        assert plan(config, 1, 10)[0].model.window == block_size

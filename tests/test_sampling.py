@@ -291,3 +291,11 @@ def test_a_negative_number_of_tokens_is_refused_and_none_is_none(model: GPT) -> 
 def test_stream_takes_one_prompt(model: GPT) -> None:
     with pytest.raises(UserError, match="one prompt, not 2"):
         next(stream(model, prompt(B=2), 3))
+
+
+def test_ids_of_any_whole_type_are_taken_and_others_refused(model: GPT) -> None:
+    idx = prompt()
+    wanted = generate(model, idx, 3, temperature=0)
+    assert torch.equal(generate(model, idx.int(), 3, temperature=0), wanted)
+    with pytest.raises(UserError, match=r"whole numbers, not torch\.float32"):
+        generate(model, idx.float(), 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,18 @@ def convert(argv: list[str]) -> int:
     parser.add_argument("--n_kv_head", type=int, default=None, help="fewer key/value heads")
     parser.add_argument(
         "--pooling",
-        default="mean",
+        default=None,
         metavar="mean|first|random",
-        help="what becomes of a group of key/value heads (default: mean)",
+        help="what becomes of a group of key/value heads; by default mean",
     )
     parser.add_fields(skip=[field.name for field in fields(GPTConfig) if field.name not in WINDOW])
+    parser.set_defaults(dict.fromkeys(WINDOW))  # what is not given stays as the model has it
     values = parser.read(argv)
-    if all(values[name] is None for name in ("block_size", "n_kv_head", "window")):
+    if all(values[name] is None for name in ("block_size", "n_kv_head", *WINDOW)):
         raise UserError("nothing to change; give --block_size, --n_kv_head or --window")
+    for name, needed in (("extension", "block_size"), ("pooling", "n_kv_head")):
+        if values[name] is not None and values[needed] is None:
+            raise UserError(f"--{name} {values[name]} needs --{needed}")
     folder = expand(values["folder"])
     if folder.exists():
         raise UserError(f"{folder} exists; choose another folder")
@@ -62,13 +67,11 @@ def _convert(values: dict[str, Any], folder: Path) -> None:
     tokenizer, model = load_tokenizer_for(source), load_pretrained(source)
     if values["block_size"] is not None:
         model = extend_context(model, values["block_size"], values["extension"])
-    elif values["extension"] is not None:
-        raise UserError(f"--extension {values['extension']} needs --block_size")
     if values["n_kv_head"] is not None:
-        model = share_heads(model, values["n_kv_head"], values["pooling"])
-    if values["window"] is not None:
-        shape = {**model.config.to_dict(), **{name: values[name] for name in WINDOW}}
-        checked = GPTConfig.from_dict(shape)
+        model = share_heads(model, values["n_kv_head"], values["pooling"] or "mean")
+    given = {name: values[name] for name in WINDOW if values[name] is not None}
+    if given:
+        checked = GPTConfig.from_dict({**model.config.to_dict(), **given})
         model = add_window(model, checked.window, checked.dilation, checked.global_tokens)
     save_model(model, tokenizer, folder)
 
@@ -91,9 +94,14 @@ def lengthen(argv: list[str]) -> int:
 
     prepare_process()  # before the first tensor
     from gpt2lib.lengthen import lengthen as train_stages
+    from gpt2lib.signals import Interrupted
 
-    last = train_stages(
-        expand(values["run"]), expand(values["out"]), values["stages"], values["steps"]
-    )
+    try:
+        last = train_stages(
+            expand(values["run"]), expand(values["out"]), values["stages"], values["steps"]
+        )
+    except Interrupted as stop:
+        print("gpt2lib: stopped; the same command goes on from there", file=sys.stderr)
+        return 128 + int(stop.signum)
     print(f'{last} is the longest. Next: gpt2lib generate {last} --prompt "..."')
     return 0

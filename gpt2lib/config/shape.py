@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpt2lib.errors import UserError, nearest
-from gpt2lib.fields import Config, at_least, spread, within
+from gpt2lib.fields import Config, at_least, divisors, spread, within
 
 SIZES: dict[str, dict[str, int]] = {
     "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
@@ -19,6 +19,11 @@ SIZES: dict[str, dict[str, int]] = {
     "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
 }
 """The four published sizes; all have 50257 tokens and blocks of 1024."""
+
+
+def _as_tuple(value: Any) -> Any:
+    """Turn lists into tuples, inner ones too: masks made of them are compared and hashed."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class GPTConfig(Config):
     gelu: Literal["tanh", "exact"] = "tanh"
 
     def __post_init__(self) -> None:
+        for name in ("window", "dilation", "global_tokens", "without"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         at_least(self, 0, "n_layer")
         at_least(self, 1, "vocab_size", "block_size", "n_head", "n_embd", "n_kv_head")
         within(self, 0, 1, "dropout")
@@ -81,10 +88,9 @@ class GPTConfig(Config):
                 f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}; {fits} would be"
             )
         if self.n_head % self.kv_heads:
-            possible = [str(n) for n in range(1, self.n_head + 1) if self.n_head % n == 0]
             raise UserError(
                 f"n_head {self.n_head} is not divisible by n_kv_head {self.n_kv_head}; "
-                f"possible are {', '.join(possible)}"
+                f"possible are {divisors(self.n_head)}"
             )
         self._check_rope()
         self._check_pattern()
