@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt2lib.cli.options import Parser
 from gpt2lib.cli.output import set_up_logging
+from gpt2lib.cli.using import RUN
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.storage import expand
@@ -25,7 +26,7 @@ def convert(argv: list[str]) -> int:
         "window. The result is for training on: gpt2lib train ... --init_from DIR.",
         GPTConfig,
     )
-    parser.add_argument("run", help="a run, a checkpoint, a transformers folder, or a hub name")
+    parser.add_argument("run", help=RUN)
     parser.add_argument("folder", metavar="DIR", help="the folder to make")
     parser.add_argument("--block_size", type=int, default=None, help="a longer context")
     parser.add_argument(
