@@ -51,6 +51,8 @@ class Config:
 def _plain(value: Any) -> Any:
     if isinstance(value, Config):
         return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
@@ -64,13 +66,15 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
-        last: UserError | None = None
-        for option in (a for a in args if a is not type(None)):
+        options = [a for a in args if a is not type(None)]
+        for option in options:
             try:
                 return _convert(option, value, name)
             except UserError as error:
                 last = error
-        raise last or UserError(f"{name} cannot be {value!r}")
+        if len(options) == 1:
+            raise last
+        raise UserError(f"{name} must be {' or '.join(map(_called, options))}, not {value!r}")
     if origin is Literal:
         if value not in args:
             hint = nearest(str(value), map(str, args))
@@ -78,6 +82,13 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
                 f"{name} must be one of {', '.join(map(str, args))}, not {value!r}{hint}"
             )
         return value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name} must be names and values, such as {{a: 1}}, not {value!r}")
+        return {
+            _convert(args[0], k, name): _convert(args[1], v, f"{name}.{k}")
+            for k, v in value.items()
+        }
     if origin is tuple and args[-1] is Ellipsis:
         if not isinstance(value, list | tuple):
             raise UserError(f"{name} must be a list, not {value!r}")
@@ -93,6 +104,13 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}")
     return value
+
+
+def _called(kind: Any) -> str:
+    """Return what to call a type in a message."""
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(str, typing.get_args(kind)))
+    return "a list" if typing.get_origin(kind) is tuple else str(kind.__name__)
 
 
 def at_least(config: Any, least: float, *names: str) -> None:

@@ -16,30 +16,47 @@ class DataConfig(Config):
     """Which text, and how it becomes tokens.
 
     Attributes:
-        source: a corpus by name (plays, tinyshakespeare), a text file, a glob, a folder of text
-            files, a folder saved by `datasets`, `hf:OWNER/NAME` for a dataset of the hub, or a
-            folder that `gpt2lib prepare` made.
+        source: a corpus by name (plays, tinyshakespeare), a file (text, JSONL, CSV, Parquet, Arrow,
+            also compressed by gzip or zstd), a glob or a folder of such files, a folder saved by
+            `datasets`, `hf:OWNER/NAME` for a dataset of the hub, or a folder that
+            `gpt2lib prepare` made.
+        mixture: several sources and their weights, in place of source; each sample of training
+            is drawn from one of them with a probability in proportion to its weight.
         tokenizer: bpe (trained on the training text), char, gpt2, or a folder with a tokenizer;
             auto is the tokenizer of init_from, and bpe where there is none.
         vocab_size: number of tokens that a trained bpe has.
         val_fraction: share of the documents held out, where the corpus does not fix a split; of
             a single document, its last part.
-        column: the text column of a dataset.
+        column: the column or key that holds the text; auto takes "text", or the only one that
+            holds text.
+        split: the split of a hub dataset to train on; by default train.
+        streaming: whether to read a hub dataset as it comes, without storing it first.
         encoding: how text files are encoded.
+        mask_documents: whether a token sees only its own document, and positions begin anew in
+            each, where several documents share a block.
         cache: folder for prepared token files; by default one in the user's cache folder.
     """
 
     source: str = "plays"
+    mixture: dict[str, float] | None = None
     tokenizer: str = "auto"
     vocab_size: int = 1024
     val_fraction: float = 0.1
-    column: str = "text"
+    column: str = "auto"
+    split: str | None = None
+    streaming: bool = False
     encoding: str = "utf-8"
+    mask_documents: bool = False
     cache: str | None = None
 
     def __post_init__(self) -> None:
         at_least(self, 257, "vocab_size")  # 256 bytes and the end-of-text token
         within(self, 0, 1, "val_fraction")
+        if self.mixture is not None and not self.mixture:
+            raise UserError("mixture is empty; give sources and weights, such as {plays: 1}")
+        for name, weight in (self.mixture or {}).items():
+            if not 0 < weight < math.inf:
+                raise UserError(f"mixture: the weight of {name} must be above 0, not {weight}")
 
 
 @dataclass(frozen=True)
@@ -90,16 +107,22 @@ class TrainConfig(Config):
         batch_size: sequences in one update, over all processes.
         micro_batch: sequences in one forward pass of one process; batch_size must be a multiple
             of micro_batch times processes, and the rest is gradient accumulation. None takes as
-            many as batch_size gives each process.
+            many as batch_size gives each process, auto the most that fit into memory.
         seed: fixes the initial weights, the order of the data, dropout and the samples.
         precision: fp32, bf16, fp16 (GPU only), or auto: bf16 where it is the faster one.
         device: cpu, cuda, mps, or auto: a GPU where there is one.
         compile: whether to compile the model with torch.compile.
-        gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        gradient_checkpointing: recompute activations in the backward pass, to save memory: in
+            every block, or in every k-th for a number k.
+        max_skipped: an update whose loss or gradient is not finite is skipped; one more than this
+            many in a row stops the run.
+        spike_threshold: a loss this many standard deviations above the recent ones is reported.
         eval_every: steps between evaluations on held-out text.
         eval_batches: micro-batches in an evaluation while training; the last one is on all.
         save_every: steps between checkpoints; one is always written at the end.
         keep: how many of the newest checkpoints are kept.
+        keep_best: whether the checkpoint with the lowest held-out loss is kept as well.
+        trackers: where to report beside metrics.jsonl: tensorboard, wandb, trackio, mlflow.
         sample_prompt: what the samples written at each evaluation begin with.
         sample_tokens: length of those samples; 0 writes none.
         init_from: start from these weights: a hub name such as gpt2, a transformers folder (GPT-2,
@@ -112,24 +135,32 @@ class TrainConfig(Config):
     optim: OptimConfig = field(default_factory=OptimConfig)
     steps: int = 1000
     batch_size: int = 16
-    micro_batch: int | None = None
+    micro_batch: int | Literal["auto"] | None = None
     seed: int = 1337
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: bool = False
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | int = False
+    max_skipped: int = 10
+    spike_threshold: float = 6.0
     eval_every: int = 250
     eval_batches: int = 20
     save_every: int = 500
     keep: int = 2
+    keep_best: bool = True
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
     sample_prompt: str = "\n"
     sample_tokens: int = 100
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "batch_size", "micro_batch", "keep")
+        at_least(self, 1, "steps", "batch_size", "keep")
+        if self.micro_batch != "auto":
+            at_least(self, 1, "micro_batch")
         at_least(self, 1, "eval_every", "eval_batches", "save_every")
-        at_least(self, 0, "sample_tokens")
+        at_least(self, 0, "sample_tokens", "gradient_checkpointing", "max_skipped")
+        if not self.spike_threshold > 0:
+            raise UserError(f"spike_threshold must be above 0, not {self.spike_threshold}")
         within(self, 0, 2**63, "seed")
         if self.precision == "fp16" and self.device == "cpu":
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")

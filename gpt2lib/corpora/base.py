@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,21 @@ from gpt2lib.errors import UserError
 
 Split = Literal["train", "val"]
 Read = Callable[[Split], Iterator[str]]
+
+
+class Piece(NamedTuple):
+    """A part of a document, small enough for any memory.
+
+    Attributes:
+        text: the part; the next one begins with white space, so that no token spans both.
+        ends: whether the document ends here.
+    """
+
+    text: str
+    ends: bool
+
+
+Pieces = Callable[[Split], Iterator[Piece]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Corpus:
         n_bytes: UTF-8 bytes of all documents, roughly, where that is known beforehand.
         fixed_split: whether the corpus itself says what is held out; `val_fraction` does not
             matter then.
+        pieces: the same as `read`, long documents cut in pieces; None where none is long.
     """
 
     name: str
@@ -38,6 +54,13 @@ class Corpus:
     read: Read
     n_bytes: int | None = None
     fixed_split: bool = False
+    pieces: Pieces | None = None
+
+    def in_pieces(self, split: Split) -> Iterator[Piece]:
+        """Iterate over the documents of a part, long ones cut in pieces."""
+        if self.pieces is not None:
+            return self.pieces(split)
+        return (Piece(text, True) for text in self.read(split))
 
     def train(self) -> Iterator[str]:
         """Iterate over the documents to train on."""

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from gpt2lib.data.order import windows_per_epoch
+from gpt2lib.data.order import sample_windows, windows_per_epoch
 from gpt2lib.errors import UserError
 
 FORMAT = 1
@@ -112,6 +112,10 @@ class TokenFile:
             UserError: naming both numbers.
         """
         windows_per_epoch(len(self), block_size, name=self.name)
+
+    def windows(self, block_size: int, seed: int, indices: ArrayLike) -> NDArray[np.int64]:
+        """Return where the windows of the given samples start; see `order.sample_windows`."""
+        return sample_windows(len(self), block_size, seed, indices, name=self.name)
 
     def check_tokenizer(self, fingerprint: str) -> None:
         """Refuse a tokenizer other than the one that made the ids.
