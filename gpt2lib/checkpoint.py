@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from torch import Tensor, nn
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
-from gpt2lib.storage import FORMAT, verify, write_json
+from gpt2lib.storage import FORMAT, read_json, remove_folder, verify, write_json
 
 logger = logging.getLogger(__name__)
 
-MODEL = "model.safetensors"
+MODEL, STATE = "model.safetensors", "state.json"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -45,17 +44,48 @@ def newest(run: Path) -> Path | None:
     return None
 
 
-def prune(run: Path, keep: int) -> None:
+def best(run: Path) -> tuple[Path, float] | None:
+    """Return the checkpoint with the lowest held-out loss among those that verify, and the loss.
+
+    Only a checkpoint whose own step was evaluated has one.
+    """
+    losses = [(loss, folder) for folder in checkpoints(run) if (loss := _val_loss(folder))]
+    for loss, folder in sorted(losses, key=lambda pair: pair[0]):
+        if _verifies(folder):
+            return folder, loss
+    return None
+
+
+def _val_loss(folder: Path) -> float | None:
+    try:
+        loss = read_json(folder / STATE).get("val_loss")
+    except UserError:  # damaged; `verify` says so where it matters
+        return None
+    return float(loss) if isinstance(loss, int | float) else None
+
+
+def prune(run: Path, keep: int, keep_best: bool = False) -> None:
     """Delete the checkpoints that are older than the newest `keep` that verify.
 
     Damaged ones do not count, so a run that went back past one never loses its last good one.
+
+    Args:
+        run: the run's folder.
+        keep: how many to keep.
+        keep_best: whether the one with the lowest held-out loss is kept as well.
     """
+    folders = checkpoints(run)
     sound = 0
-    for folder in reversed(checkpoints(run)):
+    old: list[Path] = []
+    for folder in reversed(folders):
         if sound == keep:
-            shutil.rmtree(folder)
+            old.append(folder)
         else:
             sound += _verifies(folder)
+    chosen = best(run) if keep_best and old else None
+    for folder in old:
+        if chosen is None or folder != chosen[0]:
+            remove_folder(folder)
 
 
 def _verifies(folder: Path) -> bool:

@@ -26,8 +26,9 @@ from gpt2lib.fields import flat
 from gpt2lib.storage import read_json, verify, write_json, write_text
 
 MAY_CHANGE = frozenset(
-    {"micro_batch", "eval_every", "eval_batches", "save_every", "keep"}
+    {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best"}
     | {"sample_prompt", "sample_tokens", "device", "compile", "gradient_checkpointing"}
+    | {"max_skipped", "spike_threshold", "trackers"}
 )
 """Fields that a resumed run may change: the mathematics stay the same. (With dropout, the size of
 the pieces, the device and compiling decide which activations are dropped.)"""
@@ -44,12 +45,21 @@ class Run:
     def __init__(self, folder: Path, checkpoint: Path | None = None) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
+        self._seen = self._traces()
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The result of a complete run, or None."""
         path = self.folder / "result.json"
         return read_json(path) if path.exists() else None
+
+    def has_moved_on(self) -> bool:
+        """Whether another process has trained here since this object was made."""
+        return self._seen != self._traces()
+
+    def _traces(self) -> list[str]:
+        done = [p.name for p in checkpoints(self.folder)]
+        return [*done, "result.json"] if (self.folder / "result.json").exists() else done
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -77,7 +87,11 @@ class Run:
             lines.write(json.dumps(values) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the log lines after `step`, which are going to be written again; -1 drops all."""
+        """Drop the log lines that are going to be written again.
+
+        Those are the lines after `step` (-1 drops all), and those of the evaluation that
+        completes a run.
+        """
         for name in ("metrics.jsonl", "samples.jsonl"):
             path = self.folder / name
             if path.exists():
@@ -101,7 +115,7 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
             values = json.loads(line)
         except ValueError:  # a line torn by a crash
             break
-        if values["step"] <= step:
+        if values["step"] <= step and not values.get("complete"):
             kept.append(line)
     return kept
 
@@ -185,11 +199,25 @@ def _refuse_changes(folder: Path, config: TrainConfig) -> None:
 
     before = yaml.safe_load((folder / "requested.yaml").read_text(encoding="utf-8"))
     old, new = flat(TrainConfig.from_dict(before).to_dict()), flat(config.to_dict())
-    changed = [name for name in new if old[name] != new[name] and name not in MAY_CHANGE]
+    names = [name for name in {**old, **new} if name not in MAY_CHANGE]
+    changed = [name for name in names if old.get(name) != new.get(name)]
     if changed:
-        shown = ", ".join(f"{name} {old[name]} → {new[name]}" for name in changed[:3])
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        shown = ", ".join(f"{name} {old.get(name)} → {new.get(name)}" for name in changed)
         raise UserError(
-            f"{folder} holds a run with other settings ({shown}{more}); choose another --out "
-            f"(make: NAME=) or the same settings; --init_from starts a new run from its weights"
+            f"{folder} holds a run with other settings ({shown}); choose another --out "
+            f"(make: NAME=) or the same settings; --init_from starts a new run from its weights; "
+            f"only these may change: {', '.join(sorted(MAY_CHANGE))}"
         )
+
+
+def earlier_choices(run: Run) -> dict[str, Any]:
+    """Return the configuration with every "auto" resolved that a resumed run began with.
+
+    Empty for a run that begins, or if only its checkpoint is left.
+    """
+    import yaml
+
+    path = run.checkpoint and run.checkpoint.parents[1] / "config.yaml"
+    if not path or not path.exists():
+        return {}
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))

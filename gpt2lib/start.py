@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,12 +12,12 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, broadcast_object_list
 
 from gpt2lib.config import TrainConfig
-from gpt2lib.data import Prepared, batch, prepare, sample_windows
+from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.errors import UserError
 from gpt2lib.hardware import resolve_device, resolve_precision
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.model import GPT
-from gpt2lib.runs import Run
+from gpt2lib.runs import Run, earlier_choices
 
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 """The ways to train on which every process holds the whole model."""
@@ -51,16 +50,8 @@ def start(config: TrainConfig, run: Run) -> Start:
     model = _make_model(config, data, run)
     if config.sample_tokens:
         _check_prompt(len(data.tokenizer.encode(config.sample_prompt)), model.config.block_size)
-    precision = _earlier_precision(run) or config.precision
-    if precision == "auto":
-        size = min(8, config.micro_batch or config.batch_size)
-        block_size = model.config.block_size
-        starts = sample_windows(len(data.train), block_size, config.seed, range(size))
-        idx, _ = batch(data.train, starts, block_size)
-        precision = resolve_precision("auto", device, model, idx)
-    resolve_precision(precision, device)  # a run that began on a GPU may go on where fp16 fails
-    (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
-    config = config.replace(precision=precision, model=model.config)
+    config = _resolve(config.replace(model=model.config), run, device, data, model)
+    precision = config.precision
     # The state is one for the whole process, and would refuse another run's precision.
     AcceleratorState._reset_state()
     accelerator = Accelerator(
@@ -75,6 +66,24 @@ def start(config: TrainConfig, run: Run) -> Start:
     if accelerator.is_main_process:
         run.write_config("config.yaml", config)
     return Start(config, accelerator, data, model)
+
+
+def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: GPT) -> TrainConfig:
+    """Replace every "auto" by what it means here, the same in every process.
+
+    A resumed run keeps what was chosen before, where that is still possible.
+    """
+    earlier = earlier_choices(run)
+    precision = earlier.get("precision", config.precision)
+    if precision == "auto":
+        size = 8 if config.micro_batch == "auto" else config.micro_batch or config.batch_size
+        block_size = model.config.block_size
+        starts = data.train.windows(block_size, config.seed, range(min(8, size)))
+        idx, _ = batch(data.train, starts, block_size)
+        precision = resolve_precision("auto", device, model, idx)
+    resolve_precision(precision, device)  # a run that began on a GPU may go on where fp16 fails
+    (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
+    return config.replace(precision=precision)
 
 
 def _join_processes(device: str) -> PartialState:
@@ -141,20 +150,8 @@ def _check_split(config: TrainConfig, processes: int) -> None:
     share, rest = divmod(config.batch_size, processes)
     if rest:
         raise UserError(f"batch_size {config.batch_size} does not divide by {processes} processes")
-    if config.micro_batch is not None and share % config.micro_batch:
+    if isinstance(config.micro_batch, int) and share % config.micro_batch:
         raise UserError(
             f"each process has {share} of batch_size {config.batch_size}, which does not divide "
             f"by micro_batch {config.micro_batch}"
         )
-
-
-def _earlier_precision(run: Run) -> str | None:
-    """Return what "auto" meant when this run began, if it began before."""
-    if run.checkpoint is None:
-        return None
-    path: Path = run.checkpoint.parents[1] / "config.yaml"
-    if not path.exists():
-        return None
-    import yaml
-
-    return str(yaml.safe_load(path.read_text(encoding="utf-8"))["precision"])

@@ -94,6 +94,15 @@ def _clear_leftovers(target: Path) -> None:
         shutil.rmtree(temporary)
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder so that a crash leaves it whole or gone, never half of it."""
+    for leftover in folder.parent.glob(f".{folder.name}.gone-*"):
+        shutil.rmtree(leftover)
+    gone = folder.parent / f".{folder.name}.gone-{os.getpid()}"
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
 def _seal(folder: Path) -> None:
     """Flush every file and write the manifest that names them all."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())

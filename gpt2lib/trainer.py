@@ -10,26 +10,27 @@ if it had never stopped.
 from __future__ import annotations
 
 import math
-import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm.auto import tqdm
 
+from gpt2lib.checkpoint import best
 from gpt2lib.config import TrainConfig
-from gpt2lib.data import IGNORE, batch, sample_windows
 from gpt2lib.errors import UserError
 from gpt2lib.evaluate import score
+from gpt2lib.feed import Feed, MicroBatch
+from gpt2lib.health import Health
+from gpt2lib.journal import Journal
 from gpt2lib.optim import learning_rate, make_optimizer, set_learning_rate
 from gpt2lib.runs import Run, open_run
 from gpt2lib.sampling import generate
 from gpt2lib.signals import Interrupted, StopRequest
 from gpt2lib.start import start
-from gpt2lib.training_state import TrainingState
+from gpt2lib.training_state import Progress, TrainingState
 
 
 def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[str, Any]:
@@ -50,9 +51,11 @@ def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[st
         Interrupted: after SIGINT or SIGTERM, once a checkpoint is written.
     """
     run = open_run(Path(out), config, resume)
-    if run.result is not None:
-        return {**run.result, "already_complete": True}
     with run.lock():
+        if run.has_moved_on():  # another process trained here just before the lock was free
+            run = open_run(Path(out), config, resume)
+        if run.result is not None:
+            return {**run.result, "already_complete": True}
         return {**Trainer(config, run).run(), "already_complete": False}
 
 
@@ -63,92 +66,127 @@ class Trainer:
         config: the run's configuration with every "auto" resolved.
         model: the model as it trains, wrapped for many processes and mixed precision.
         raw_model: the `GPT` inside it.
-        step: updates made so far.
-        seconds: time spent in them.
+        step: updates made so far, those skipped among them.
+        spent: seconds in updates, in evaluations and in saving.
+        health: updates skipped, and losses that stood out.
     """
 
     def __init__(self, config: TrainConfig, run: Run) -> None:
         self.config, self.accelerator, self.data, self.raw_model = start(config, run)
-        self.folder, self.is_main = run, self.accelerator.is_main_process
+        accelerator, self.folder = self.accelerator, run
+        rank, processes, self.is_main = (
+            accelerator.process_index,
+            accelerator.num_processes,
+            accelerator.is_main_process,
+        )
+        self.feed = Feed(self.config, self.data, rank, processes, accelerator.device)
         self.raw_optimizer = make_optimizer(self.raw_model, self.config.optim)
         if self.config.compile:
             self.raw_model.compile()  # in place: the parameters keep their names
-        self.model, self.optimizer = self.accelerator.prepare(self.raw_model, self.raw_optimizer)
+        self.model, self.optimizer = accelerator.prepare(self.raw_model, self.raw_optimizer)
         self.state = TrainingState(
-            self.raw_model, self.raw_optimizer, self.data, self.accelerator, self.config
+            self.raw_model, self.raw_optimizer, self.data, accelerator, self.config
         )
-        self.step, self.seconds, self.stop = 0, 0.0, StopRequest()
-        if run.checkpoint is not None:
-            self.step, self.seconds = self.state.load(run.checkpoint)
+        saved = Progress() if run.checkpoint is None else self.state.load(run.checkpoint)
+        self.step, self.spent, self.health = saved.step, saved.spent, Health(**saved.health)
+        self.stop = StopRequest()
         if self.is_main:
             run.forget_after(self.step if run.checkpoint else -1)
+        self.journal = Journal(run, self.config.steps, self.step, self.is_main)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, evaluate on all held-out text, and return the result."""
         config = self.config
-        bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.is_main)
-        with bar, self.stop:
-            if self.step == 0:
-                self.evaluate(bar)
-            while self.step < config.steps:
-                asked_to_stop = self.update(bar)
-                if self.step % config.eval_every == 0 and self.step < config.steps:
-                    self.evaluate(bar)
-                done = self.step == config.steps
-                if asked_to_stop or done or self.step % config.save_every == 0:
-                    self.state.save(self.folder.folder, self.step, self.seconds)
-                if asked_to_stop and not done:
-                    raise Interrupted(self.stop.signum, self.folder.folder, self.step)
-        return self.finish()
+        try:
+            with self.stop:
+                if self.step == 0:
+                    self.evaluate()
+                while self.step < config.steps:
+                    asked_to_stop = self.update()
+                    done = self.step == config.steps
+                    due = self.step % config.eval_every == 0 and not done
+                    val_loss = self.evaluate().get("loss") if due else None
+                    if done and config.keep_best:  # judged as the others were, on as much text
+                        val_loss = self.score().get("loss")
+                    if asked_to_stop or done or self.step % config.save_every == 0:
+                        self.save(val_loss)
+                    if asked_to_stop and not done:
+                        raise Interrupted(self.stop.signum, self.folder.folder, self.step)
+            return self.finish()
+        finally:
+            self.journal.close()
 
-    def update(self, bar: tqdm[Any]) -> bool:
+    def update(self) -> bool:
         """Make one update of the weights; return whether any process was asked to stop."""
         config, accelerator = self.config, self.accelerator
         started = time.perf_counter()
         lr = learning_rate(self.step, config.steps, config.optim)
         set_learning_rate(self.raw_optimizer, lr)
-        micro_batches = self.micro_batches()
-        counts = sum(int((targets != IGNORE).sum()) for _, targets in micro_batches)
+        micro_batches = self.feed.micro_batches(self.step)
+        counts = sum(micro_batch.n_targets for micro_batch in micro_batches)
         (n_tokens,) = self.sum_over_processes(counts)
         # DDP averages gradients over processes; times their number, the average is the sum.
         scale = accelerator.num_processes / n_tokens
         total = torch.zeros((), device=accelerator.device)
         self.model.train()
-        for i, (idx, targets) in enumerate(micro_batches):
+        for i, micro_batch in enumerate(micro_batches):
             last = i == len(micro_batches) - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                loss, _ = self.model(idx, targets)
+                loss, _ = self.model(micro_batch.idx, micro_batch.targets)
                 accelerator.backward(loss * scale)
             total += loss.detach()
         limit = config.optim.grad_clip or math.inf
         norm = float(accelerator.clip_grad_norm_(self.raw_model.parameters(), limit))
         summed_loss, stops = self.sum_over_processes(total.item(), self.stop.signum != 0)
         loss_now = summed_loss / n_tokens
-        # fp16's loss scaler looks for an infinite gradient by itself, and skips that update.
-        if not math.isfinite(loss_now if accelerator.scaler else norm):
-            raise UserError(
-                f"update {self.step} has loss {loss_now:g} and a gradient of norm {norm}; the "
-                f"weights were not touched. Lower optim.lr ({lr:g} now)"
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
         self.step += 1
+        scaler = accelerator.scaler
+        sick = self.health.sickness(loss_now, norm, scaler.get_scale() if scaler else 1.0)
+        # fp16's scaler finds an infinite gradient by itself; called then, it lowers its scale.
+        if sick is None or (scaler and math.isfinite(loss_now)):
+            self.optimizer.step()
+        elif scaler:
+            scaler.update()
+        self.optimizer.zero_grad()
         seconds = time.perf_counter() - started
-        self.seconds += seconds
-        self.report(bar, n_tokens / seconds, loss=loss_now, lr=lr, grad_norm=norm)
+        self.spent["update"] += seconds
+        if sick is not None:
+            self.skip(sick, micro_batches)
+        else:
+            spike = self.health.spike(loss_now, config.spike_threshold)
+            self.journal.update(
+                self.step,
+                self.spent["update"],
+                n_tokens / seconds,
+                loss=loss_now,
+                lr=lr,
+                grad_norm=norm,
+                **({"spike": True} if spike else {}),
+            )
         return stops > 0
 
-    def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
-        """Read this process's share of the next `batch_size` samples, in order, in pieces."""
-        config, rank = self.config, self.accelerator.process_index
-        share = config.batch_size // self.accelerator.num_processes
-        first = self.step * config.batch_size + rank * share
-        tokens, block_size = self.data.train, config.model.block_size
-        indices = range(first, first + share)
-        starts = sample_windows(len(tokens), block_size, config.seed, indices)  # (share,)
-        size, device = config.micro_batch or share, self.accelerator.device
-        pieces = (batch(tokens, starts[i : i + size], block_size) for i in range(0, share, size))
-        return [(idx.to(device), targets.to(device)) for idx, targets in pieces]
+    def skip(self, sick: str, micro_batches: list[MicroBatch]) -> None:
+        """Write down an update that was not made; stop the run after too many in a row.
+
+        Raises:
+            UserError: after the batch is saved, to be looked at.
+        """
+        health, config = self.health, self.config
+        self.journal.skipped(self.step, sick, health.in_a_row)
+        if health.in_a_row > config.max_skipped:
+            where = self.state.save_batch(self.folder.folder, self.step, micro_batches)
+            raise UserError(
+                f"{health.in_a_row} updates in a row had a loss or gradient that is not finite "
+                f"(step {self.step}: {sick}); the weights have not changed since step "
+                f"{self.step - health.in_a_row}, and the last batch is in {where}. Start again "
+                f"from a checkpoint with --init_from and an optim.lr below {config.optim.lr:g}"
+            )
+
+    def save(self, val_loss: float | None) -> None:
+        """Write a checkpoint; `val_loss` is that of an evaluation at this very step, if any."""
+        with self.timed("save"):
+            progress = Progress(self.step, self.spent, self.health.to_dict(), val_loss)
+            self.state.save(self.folder.folder, progress)
 
     def sum_over_processes(self, *values: float) -> list[float]:
         """Add up numbers over the processes."""
@@ -157,37 +195,29 @@ class Trainer:
         tensor = torch.tensor([float(v) for v in values], device=self.accelerator.device)
         return self.accelerator.reduce(tensor, "sum").tolist()  # type: ignore[no-any-return]
 
-    def report(self, bar: tqdm[Any], speed: float, **values: float) -> None:
-        """Write the line of an update, and move the progress bar."""
-        bar.set_postfix(loss=f"{values['loss']:.3f}", tok_s=f"{speed:,.0f}", refresh=False)
-        bar.update()
-        if self.is_main:
-            spent = {"tokens_per_second": round(speed, 1), "seconds": round(self.seconds, 3)}
-            self.folder.log("metrics.jsonl", step=self.step, **values, **spent)
+    def evaluate(self, full: bool = False) -> dict[str, Any]:
+        """Score held-out text and draw a sample; write both and return them."""
+        scores = self.score(full)
+        if self.is_main and self.config.sample_tokens:
+            with self.timed("evaluate"):
+                scores["sample"] = self.sample()
+        self.journal.evaluation(self.step, scores, complete=full)
+        return scores
 
-    def evaluate(self, bar: tqdm[Any] | None = None, full: bool = False) -> dict[str, Any]:
-        """Score held-out text, some or all of it, and draw a sample; write both and return them."""
-        config, accelerator, held_out = self.config, self.accelerator, self.data.val
-        scores: dict[str, Any] = {}
-        if held_out is not None:
-            scores |= score(
+    def score(self, full: bool = False) -> dict[str, Any]:
+        """Score held-out text, some or all of it; without any, return nothing."""
+        config, held_out = self.config, self.data.val
+        if held_out is None:
+            return {}
+        with self.timed("evaluate"):
+            return score(
                 self.model,
                 held_out,
                 config.model.block_size,
-                batch_size=config.micro_batch or config.batch_size // accelerator.num_processes,
+                batch_size=self.feed.size,
                 limit=None if full else config.eval_batches,
-                accelerator=accelerator,
+                accelerator=self.accelerator,
             )
-        if self.is_main and scores:
-            loss, bits = scores["loss"], scores["bits_per_byte"]
-            self.folder.log("metrics.jsonl", step=self.step, val_loss=loss, val_bits_per_byte=bits)
-            if bar is not None:
-                said = f"step {self.step}: held out {loss:.3f}, {bits:.3f} bits per byte"
-                bar.write(said, file=sys.stderr)
-        if self.is_main and config.sample_tokens:
-            scores["sample"] = self.sample()
-            self.folder.log("samples.jsonl", step=self.step, text=scores["sample"])
-        return scores
 
     def sample(self) -> str:
         """Continue the configured prompt, with the same random numbers each time."""
@@ -205,13 +235,28 @@ class Trainer:
             "steps": self.config.steps,
             "parameters": self.raw_model.num_parameters(),
             "train_tokens": seen,
-            "train_seconds": round(self.seconds, 1),
-            "tokens_per_second": round(seen / self.seconds, 1),
+            "train_seconds": round(self.spent["update"], 1),
+            "evaluate_seconds": round(self.spent["evaluate"], 1),
+            "save_seconds": round(self.spent["save"], 1),
+            "tokens_per_second": round(seen / self.spent["update"], 1),
+            "skipped": self.health.skipped,
+            "spikes": self.health.spikes,
             "precision": self.config.precision,
             "device": self.accelerator.device.type,
             "processes": self.accelerator.num_processes,
         }
         if self.is_main:
+            if found := best(self.folder.folder):
+                folder, loss = found
+                step = int(folder.name.removeprefix("step-"))
+                result["best"] = {"step": step, "val_loss": loss, "checkpoint": folder.name}
             self.folder.write_result(result)
         self.accelerator.wait_for_everyone()
         return result
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the seconds that the block takes to `spent`."""
+        started = time.perf_counter()
+        yield
+        self.spent[what] += time.perf_counter() - started

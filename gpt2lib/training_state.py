@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,10 @@ import torch
 from torch import Tensor
 
 from gpt2lib import checkpoint
+from gpt2lib.checkpoint import STATE
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
+from gpt2lib.feed import MicroBatch, micro_batch_size
 from gpt2lib.storage import atomic_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -26,7 +30,26 @@ logger = logging.getLogger(__name__)
 _RANDOM: dict[str, Any] = {"cpu": torch, "cuda": torch.cuda, "mps": torch.mps}
 """Where the random state of a kind of device is read and set."""
 
-OPTIMIZER, RANDOM, STATE = "optimizer.safetensors", "random.safetensors", "state.json"
+OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: updates so far, those skipped among them.
+        spent: seconds in updates, in evaluations and in saving.
+        health: what `Health.to_dict` returned.
+        val_loss: held-out loss at this very step, if it was evaluated.
+    """
+
+    step: int = 0
+    spent: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("update", "evaluate", "save"), 0.0)
+    )
+    health: dict[str, Any] = field(default_factory=dict)
+    val_loss: float | None = None
 
 
 class TrainingState:
@@ -47,7 +70,7 @@ class TrainingState:
         self.model, self.optimizer, self.data = model, optimizer, data
         self.accelerator, self.config = accelerator, config
 
-    def save(self, run: Path, step: int, seconds: float) -> None:
+    def save(self, run: Path, progress: Progress) -> None:
         """Write a checkpoint, then delete the oldest ones. Every process must call it.
 
         Raises:
@@ -57,7 +80,7 @@ class TrainingState:
 
         random_states = dict(gather_object(list(self._random_states().items())))
         if self.accelerator.is_main_process:
-            with atomic_folder(run / "checkpoints" / f"step-{step:08d}") as folder:
+            with atomic_folder(run / "checkpoints" / f"step-{progress.step:08d}") as folder:
                 weights = checkpoint.model_tensors(self.model)
                 checkpoint.write_tensors(folder / checkpoint.MODEL, weights)
                 moments = checkpoint.optimizer_tensors(self.model, self.optimizer)
@@ -65,15 +88,33 @@ class TrainingState:
                 checkpoint.write_tensors(folder / RANDOM, random_states)
                 checkpoint.write_model_config(folder, self.model.config)
                 self.data.tokenizer.save(folder / "tokenizer")
-                about: dict[str, Any] = {"step": step, "seconds": seconds, **self._fingerprints()}
+                about = {**asdict(progress), **self._fingerprints(), "made_by": self._made_by()}
                 if self.accelerator.scaler is not None:
                     about["scaler"] = self.accelerator.scaler.state_dict()
                 write_json(folder / STATE, about)
-            checkpoint.prune(run, self.config.keep)
+            checkpoint.prune(run, self.config.keep, self.config.keep_best)
         self.accelerator.wait_for_everyone()
 
-    def load(self, folder: Path) -> tuple[int, float]:
-        """Put everything back; return the step and the seconds spent so far.
+    def save_batch(self, run: Path, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
+        """Write what this process read for an update, to be looked at; return the file.
+
+        Raises:
+            UserError: if the disk refuses.
+        """
+        path = run / "sick" / f"step-{step:08d}-{self.accelerator.process_index}.safetensors"
+        whole = {
+            name: torch.cat([getattr(part, name) for part in micro_batches])  # (share, T)
+            for name in ("idx", "targets")
+        }
+        try:
+            path.parent.mkdir(exist_ok=True)
+            checkpoint.write_tensors(path, whole)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        return path
+
+    def load(self, folder: Path) -> Progress:
+        """Put everything back; return how far the run is.
 
         Raises:
             UserError: if text or tokenizer are not those of the checkpoint, or a file is damaged.
@@ -87,12 +128,15 @@ class TrainingState:
                 )
         shape = self.model.config.to_dict()
         theirs = GPTConfig.from_dict(read_json(folder / "config.json")["model"]).to_dict()
-        for name in shape:
-            if shape[name] != theirs[name]:
-                raise UserError(
-                    f"model.{name} is {shape[name]}, but {theirs[name]} in {folder}; "
-                    f"a resumed run keeps its model"
-                )
+        changed = [
+            f"model.{name} {theirs[name]} → {shape[name]}"
+            for name in shape
+            if shape[name] != theirs[name]
+        ]
+        if changed:
+            raise UserError(
+                f"a resumed run keeps its model, but {folder} has another: {', '.join(changed)}"
+            )
         weights = checkpoint.read_tensors(folder / checkpoint.MODEL)
         checkpoint.load_weights(self.model, weights, folder)
         moments = checkpoint.read_tensors(folder / OPTIMIZER)
@@ -100,13 +144,43 @@ class TrainingState:
         if self.accelerator.scaler is not None and "scaler" in about:
             self.accelerator.scaler.load_state_dict(about["scaler"])
         random_states = checkpoint.read_tensors(folder / RANDOM)
-        for name in self._random_states():
-            if name not in random_states:
-                logger.warning("%s was saved by fewer processes; %s starts anew", folder, name)
-            else:
-                _RANDOM[name.partition(".")[0]].set_rng_state(random_states[name])
-        logger.info("resumed from %s", folder)
-        return int(about["step"]), float(about["seconds"])
+        for name in self._random_states().keys() & random_states.keys():
+            _RANDOM[name.partition(".")[0]].set_rng_state(random_states[name])
+        if self.accelerator.is_main_process:
+            self._say_what_differs(folder, about["made_by"])
+        return Progress(**{name: about[name] for name in asdict(Progress())})
+
+    def _say_what_differs(self, folder: Path, then: dict[str, Any]) -> None:
+        """Log whether the numbers go on bitwise from here."""
+        changed = [
+            f"{name} {then.get(name)} → {now}"
+            for name, now in self._made_by().items()
+            if then.get(name) != now
+        ]
+        if not changed:
+            logger.info("resumed from %s", folder)
+            return
+        dropped = " and dropout draws other numbers" if self.model.config.dropout else ""
+        logger.warning(
+            "resumed from %s with %s: the order of the data and the batch of %d sequences stay, "
+            "but sums are rounded otherwise%s: equal within float tolerance, not bitwise",
+            folder,
+            ", ".join(changed),
+            self.config.batch_size,
+            dropped,
+        )
+
+    def _made_by(self) -> dict[str, Any]:
+        """Return what decides in which order numbers are added up, and so their last bits."""
+        processes = self.accelerator.num_processes
+        return {
+            "processes": processes,
+            "micro_batch": micro_batch_size(self.config, processes),
+            "device": self.accelerator.device.type,
+            "compile": self.config.compile,
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+        }
 
     def _fingerprints(self) -> dict[str, str]:
         header = self.data.train.header

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from tqdm.auto import tqdm
 
-from gpt2lib import hardware, load_pretrained, trainer
+from gpt2lib import feed, hardware, load_pretrained, trainer
 from gpt2lib.checkpoint import checkpoints, read_tensors
 from gpt2lib.config import TrainConfig
 from gpt2lib.data import IGNORE, batch, sample_windows
 from gpt2lib.errors import UserError
 from gpt2lib.hub import export
+from gpt2lib.model import GPT
 from gpt2lib.optim import learning_rate
 from gpt2lib.runs import Run, open_run
 from gpt2lib.signals import Interrupted
@@ -87,9 +87,9 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Ask the run to stop when it has made that many updates, as a signal would."""
     original = Trainer.update
 
-    def update(self: Trainer, bar: Any) -> bool:
+    def update(self: Trainer) -> bool:
         self.stop.signum = 15 if self.step + 1 in steps else 0
-        return original(self, bar)
+        return original(self)
 
     monkeypatch.setattr(Trainer, "update", update)
 
@@ -141,10 +141,10 @@ def test_a_crash_after_a_checkpoint_loses_no_line_and_doubles_none(
     run = tmp_path / "crash"
     original = Trainer.update
 
-    def update(self: Trainer, bar: Any) -> bool:
+    def update(self: Trainer) -> bool:
         if self.step == 5:
             raise RuntimeError("power cut")
-        return original(self, bar)
+        return original(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "update", update)
@@ -204,7 +204,7 @@ def test_a_run_with_no_whole_checkpoint_is_not_started_over(
 def test_a_crash_before_the_first_checkpoint_starts_the_logs_anew(
     uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(self: Trainer, bar: Any) -> bool:
+    def crash(self: Trainer) -> bool:
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
@@ -244,7 +244,9 @@ def test_a_checkpoint_without_its_run_still_keeps_its_model(
 ) -> None:
     alone = tmp_path / "copied" / "checkpoints" / "step-00000008"
     shutil.copytree(checkpoints(uninterrupted)[-1], alone)
-    with pytest.raises(UserError, match=r"model\.n_head is 4, but 2 in"):
+    with pytest.raises(
+        UserError, match=r"keeps its model, but .* has another: model\.n_head 2 → 4"
+    ):
         train(config(text, model={"n_head": 4}), tmp_path / "run", resume=str(alone))
 
 
@@ -297,6 +299,68 @@ def test_an_earlier_run_is_never_overwritten(
     assert before == {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*")}
 
 
+def test_resuming_says_whether_it_is_still_bitwise(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="gpt2lib")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, 4)
+        with pytest.raises(Interrupted):
+            train(config(text), tmp_path / "run")
+        with pytest.raises(Interrupted):
+            train(config(text), tmp_path / "run")
+    assert "bitwise" not in caplog.text and "resumed from" in caplog.text
+    train(config(text, micro_batch=4), tmp_path / "run")
+    assert "micro_batch 2 → 4: the order of the data and the batch of 4 sequences" in caplog.text
+    assert "dropout draws other numbers" in caplog.text and "not bitwise" in caplog.text
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([5.0, 4.0, 2.0, 3.0, 3.5, 3.6, 3.7, 3.8, 3.9])
+    scores = {"perplexity": 1.0, "bits_per_byte": 1.0, "tokens": 1}
+    monkeypatch.setattr(trainer, "score", lambda *_, **__: {"loss": next(losses), **scores})
+    run = tmp_path / "run"
+    result = train(config(text, eval_every=1, save_every=1, keep=2, sample_tokens=0), run)
+    assert [p.name for p in checkpoints(run)] == ["step-00000002", "step-00000007", "step-00000008"]
+    assert result["best"] == {"step": 2, "val_loss": 2.0, "checkpoint": "step-00000002"}
+    without = config(text, eval_every=1, save_every=1, keep=2, sample_tokens=0, keep_best=False)
+    losses = iter([5.0, 4.0, 2.0, 3.0, 3.5, 3.6, 3.7, 3.8, 3.9])
+    train(without, tmp_path / "newest")
+    assert [p.name for p in checkpoints(tmp_path / "newest")] == ["step-00000007", "step-00000008"]
+
+
+def test_a_run_that_went_on_elsewhere_is_looked_at_again(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking at the folder and locking it, another process may have finished the run."""
+    before = Run.lock
+
+    def slow_lock(self: Run) -> Any:
+        monkeypatch.setattr(Run, "lock", before)
+        train(config(text), tmp_path / "run")
+        return before(self)
+
+    monkeypatch.setattr(Run, "lock", slow_lock)
+    assert train(config(text), tmp_path / "run")["already_complete"]
+
+
+def test_a_crash_while_completing_doubles_no_line(
+    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(self: Run, result: dict[str, Any]) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write_result", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config(text), tmp_path / "run")
+    train(config(text), tmp_path / "run")
+    assert log(tmp_path / "run") == log(uninterrupted)
+    assert log(tmp_path / "run", "samples.jsonl") == log(uninterrupted, "samples.jsonl")
+
+
 def test_what_changes_no_number_may_change(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +375,7 @@ def test_accumulation_equals_the_big_batch(
     text: Path, tmp_path: Path, micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the pieces have different numbers of targets to score."""
-    original = trainer.batch
+    original = feed.batch
 
     def with_ignored(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         idx, targets = original(*arguments)
@@ -320,7 +384,7 @@ def test_accumulation_equals_the_big_batch(
             targets[row, :n] = IGNORE
         return idx, targets
 
-    monkeypatch.setattr(trainer, "batch", with_ignored)
+    monkeypatch.setattr(feed, "batch", with_ignored)
     plain = config(text, model={"dropout": 0.0}, optim={"grad_clip": 0.0}, micro_batch=4)
     losses = {}
     for name, size in (("whole", 4), ("pieces", micro_batch)):
@@ -335,22 +399,23 @@ def test_accumulation_equals_the_big_batch(
 def test_the_gradient_is_that_of_the_mean_over_scored_tokens(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainer.batch
+    original = feed.batch
 
     def with_ignored(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         idx, targets = original(*arguments)
         targets[:, :5] = IGNORE
         return idx, targets
 
-    monkeypatch.setattr(trainer, "batch", with_ignored)
+    monkeypatch.setattr(feed, "batch", with_ignored)
     wanted = config(text, model={"dropout": 0.0}, optim={"grad_clip": 0.0})
     run = Trainer(wanted, open_run(tmp_path / "run", wanted))
-    idx, targets = (torch.cat(parts) for parts in zip(*run.micro_batches(), strict=True))
+    parts = run.feed.micro_batches(0)
+    idx, targets = (torch.cat([p[i] for p in parts]) for i in (0, 1))
     loss, count = run.raw_model(idx, targets)
     (loss / count).backward()
     norm = torch.stack([p.grad.norm() for p in run.raw_model.parameters()]).norm().item()
     run.raw_model.zero_grad()
-    run.update(tqdm(disable=True))
+    run.update()
     first = log(tmp_path / "run")[0]
     assert int(count) == 4 * 11
     assert first["loss"] == pytest.approx(loss.item() / 44, rel=1e-5)
@@ -365,13 +430,79 @@ def test_gradient_checkpointing_changes_no_number(
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_a_sick_gradient_never_reaches_the_weights(text: Path, tmp_path: Path) -> None:
-    quiet = config(text, sample_tokens=0)
+def poisoned(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Make the loss of some updates, counted from 0, infinite."""
+    original = feed.Feed.micro_batches
+    forward = GPT.forward
+    now = [0]
+
+    def micro_batches(self: feed.Feed, step: int) -> list[feed.MicroBatch]:
+        now[0] = step
+        return original(self, step)
+
+    def poisonous(self: GPT, *inputs: Any) -> Any:
+        out = forward(self, *inputs)
+        if self.training and now[0] in steps and isinstance(out, tuple):
+            return out[0] * torch.inf, out[1]
+        return out
+
+    monkeypatch.setattr(feed.Feed, "micro_batches", micro_batches)
+    monkeypatch.setattr(GPT, "forward", poisonous)
+
+
+def test_a_sick_update_is_skipped_and_counted(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and moments are those of a run in which the update never was."""
+    poisoned(monkeypatch, 3)
+    quiet = config(text, sample_tokens=0, save_every=1, keep=9)
+    result = train(quiet, tmp_path / "run")
+    assert (result["skipped"], result["steps"]) == (1, STEPS)
+    before, after = tensors(tmp_path / "run", 3), tensors(tmp_path / "run", 4)
+    assert all(torch.equal(before[n], after[n]) for n in before if not n.startswith("random"))
+    assert all(t.isfinite().all() for t in tensors(tmp_path / "run").values())
+    lines = log(tmp_path / "run")
+    assert [m["step"] for m in lines if "loss" in m] == [1, 2, 3, 5, 6, 7, 8]
+    (skipped,) = (m for m in lines if "skipped" in m)
+    assert skipped == {"step": 4, "skipped": "loss inf, gradient nan", "in_a_row": 1}
+
+
+def test_a_sick_run_stops_and_keeps_the_batch(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(monkeypatch, 2, 3, 4)
+    quiet = config(text, sample_tokens=0, save_every=1, max_skipped=2)
+    with pytest.raises(UserError, match=r"3 updates in a row .* not changed since step 2"):
+        train(quiet, tmp_path / "run")
+    (kept,) = (tmp_path / "run" / "sick").iterdir()
+    assert kept.name == "step-00000005-0.safetensors"
+    saved = read_tensors(kept)
+    again = Trainer(quiet, open_run(tmp_path / "again", quiet)).feed
+    pieces = [part[:2] for part in again.micro_batches(4)]
+    expected = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+    assert torch.equal(saved["idx"], expected[0]) and torch.equal(saved["targets"], expected[1])
+
+
+def test_updates_skipped_in_a_row_are_counted_across_a_resume(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(monkeypatch, 2, 3, 4)
+    quiet = config(text, sample_tokens=0, save_every=1, max_skipped=2)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(Interrupted):
+            train(quiet, tmp_path / "run")
+    with pytest.raises(UserError, match="3 updates in a row"):
+        train(quiet, tmp_path / "run")
+
+
+def test_a_nan_in_the_weights_stops_the_run(text: Path, tmp_path: Path) -> None:
+    quiet = config(text, sample_tokens=0, max_skipped=1)
     sick = Trainer(quiet, open_run(tmp_path / "run", quiet))
     with torch.no_grad():
         sick.raw_model.transformer.h[1].mlp.c_fc.weight[0, 0] = torch.nan
     before = sick.raw_model.lm_head.weight.clone()
-    with pytest.raises(UserError, match="weights were not touched"):
+    with pytest.raises(UserError, match="2 updates in a row"):
         sick.run()
     assert torch.equal(sick.raw_model.lm_head.weight, before)
     assert not checkpoints(tmp_path / "run")
@@ -385,7 +516,7 @@ def test_samples_come_in_the_order_of_the_seed_and_no_other(text: Path, tmp_path
         run = Trainer(changed, open_run(tmp_path / f"by-{size}", changed))
         rows = []
         for run.step in range(STEPS):
-            rows += [idx for idx, _ in run.micro_batches()]
+            rows += [part.idx for part in run.feed.micro_batches(run.step)]
         seen[size] = torch.cat(rows)
     assert torch.equal(seen[1], seen[4])
     tokens = run.data.train
@@ -413,7 +544,7 @@ def test_precision_auto_takes_the_faster_and_keeps_it(
 
 def test_timing_precisions_leaves_no_trace(text: Path, tmp_path: Path) -> None:
     run = Trainer(config(text), open_run(tmp_path / "run", config(text)))
-    idx, _ = run.micro_batches()[0]
+    idx, _ = run.feed.micro_batches(0)[0][:2]
     before = torch.get_rng_state()
     seconds = hardware.time_precisions(run.raw_model, idx, repeats=1)
     assert set(seconds) == {"fp32", "bf16"}

@@ -76,10 +76,10 @@ def _parse(argv: list[str]) -> dict[str, Any]:
 
 
 def _out_of_memory(config: TrainConfig) -> str:
-    size = config.micro_batch or config.batch_size
+    size = config.batch_size if config.micro_batch in (None, "auto") else config.micro_batch
     return (
         f"the GPU's memory is not enough for micro-batches of {size} sequences of "
-        f"{config.model.block_size} tokens; set --micro_batch {max(1, size // 2)} or "
+        f"{config.model.block_size} tokens; set --micro_batch auto or "
         f"--gradient_checkpointing true"
     )
 
