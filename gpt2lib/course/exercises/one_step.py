@@ -134,10 +134,9 @@ def _adamw(make_optimizer: Any) -> Function:
         holder = torch.nn.Module()
         holder.weight = torch.nn.Parameter(weight.clone())
         holder.weight.grad = grad.clone()
-        optimizer = make_optimizer(
-            holder,
-            config.OptimConfig(lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay),
-        )
+        optimizer = make_optimizer(holder, config.OptimConfig(lr=lr, beta1=beta1, beta2=beta2))
+        for group in optimizer.param_groups:  # a vector may decay here, and eps may be 0
+            group.update(eps=eps, weight_decay=weight_decay)
         optimizer.state[holder.weight] = {
             "step": torch.tensor(float(step - 1)),
             "exp_avg": m.clone(),
