@@ -510,7 +510,7 @@ def test_prepare_and_train_on_it(
     folder = tmp_path / "tokens"
     argv = ["prepare", str(text), "--out", str(folder), "--data.tokenizer", "char"]
     assert main(argv) == 0
-    assert (folder / "train.tokens").is_file()
+    assert (folder / "train-00000.tokens").is_file()
     out = capsys.readouterr().out.split("gpt2lib train cpu ")[1].split()  # what it says to do next
     assert main(train_args(tmp_path / "run", folder, *out)) == 0
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gpt2lib import data
 from gpt2lib.config import DataConfig
 from gpt2lib.corpora import corpus_from_texts, load_corpus
+from gpt2lib.corpora.base import Piece
 from gpt2lib.data.order import ROUNDS, _permute, _word
 from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import train_bpe
@@ -176,7 +177,7 @@ def write(path, ids, vocab_size=300, **facts):
 )
 def test_the_type_holds_every_id(tmp_path, vocab_size, dtype):
     top = vocab_size - 1
-    file = write(tmp_path / "a.tokens", [[0, top], np.array([top, 1])], vocab_size)
+    file = write(tmp_path / "a.json", [[0, top], np.array([top, 1])], vocab_size)
     assert file.header.dtype == dtype
     assert file.tokens.tolist() == [0, top, top, 1]
     assert isinstance(file.tokens, np.memmap)
@@ -185,30 +186,34 @@ def test_the_type_holds_every_id(tmp_path, vocab_size, dtype):
 
 @pytest.mark.parametrize("bad", [70000, 300, -1])
 def test_ids_never_wrap_around(tmp_path, bad):
-    writer = data.TokenWriter(tmp_path / "a.tokens", 300)
+    writer = data.TokenWriter(tmp_path / "a.json", 300)
     with pytest.raises(ValueError, match=f"token id {bad} is outside the vocabulary of 300"):
         writer.write([1, bad])
     writer.close()
 
 
 def test_damage_is_found(tmp_path):
-    file = write(tmp_path / "a.tokens", [range(100)])
-    blob = file.path.read_bytes()
+    file = write(tmp_path / "a.json", [range(100)])
+    shard, header = tmp_path / "a-00000.tokens", file.path
+    blob = shard.read_bytes()
     flipped = bytes([blob[0] ^ 1]) + blob[1:]
-    file.path.write_bytes(flipped)
+    shard.write_bytes(flipped)
     with pytest.raises(UserError, match="sha256"):
         data.TokenFile(file.path).verify()
-    file.path.write_bytes(blob[:-10])
+    shard.write_bytes(blob[:-10])
     with pytest.raises(UserError, match="promises 200 bytes, it has 190"):
         data.TokenFile(file.path)
-    file.path.write_bytes(blob)
-    header = file.path.with_suffix(".json")
+    shard.write_bytes(blob)
     good = json.loads(header.read_text(encoding="utf-8"))
     for bad, said in [
         ("{", "not a token file's header"),
         ("[]", "not a token file's header"),
         (json.dumps({**good, "format": 99}), "format 99"),
+        (json.dumps({**good, "format": 1}), "format 1, this version reads 2; prepare again"),
         (json.dumps({**good, "n_tokens": "many"}), "damaged"),
+        (json.dumps({**good, "n_tokens": 101}), "damaged"),
+        (json.dumps({**good, "shards": [{"n_tokens": 100}]}), "damaged"),
+        (json.dumps({**good, "shards": []}), "damaged"),
         (json.dumps({"format": data.FORMAT}), "damaged"),
     ]:
         header.write_text(bad, encoding="utf-8")
@@ -220,14 +225,14 @@ def test_damage_is_found(tmp_path):
 
 
 def test_another_tokenizer_is_refused(tmp_path):
-    file = write(tmp_path / "a.tokens", [range(10)])
+    file = write(tmp_path / "a.json", [range(10)])
     file.check_tokenizer("t" * 64)
     with pytest.raises(UserError, match="is not the one"):
         file.check_tokenizer("u" * 64)
 
 
 def test_a_token_file_pickles_as_its_path(tmp_path):
-    file = write(tmp_path / "a.tokens", [np.arange(50_000) % 300])
+    file = write(tmp_path / "a.json", [np.arange(50_000) % 300])
     blob = pickle.dumps(file)
     assert len(blob) < 1000
     again = pickle.loads(blob)
@@ -239,7 +244,7 @@ def test_a_token_file_pickles_as_its_path(tmp_path):
 
 
 def test_targets_are_the_next_tokens(tmp_path):
-    file = write(tmp_path / "a.tokens", [range(100)])
+    file = write(tmp_path / "a.json", [range(100)])
     idx, targets = data.batch(file, data.sample_windows(100, 8, 0, range(5)), 8)
     assert idx.shape == targets.shape == (5, 8)
     assert str(idx.dtype) == str(targets.dtype) == "torch.int64"
@@ -252,7 +257,7 @@ def test_targets_are_the_next_tokens(tmp_path):
 @pytest.mark.parametrize("n_tokens", [2, 8, 9, 10, 16, 17, 100])
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_an_evaluation_scores_every_token_but_the_first_once(tmp_path, n_tokens, batch_size):
-    file = write(tmp_path / "a.tokens", [np.arange(n_tokens)])
+    file = write(tmp_path / "a.json", [np.arange(n_tokens)])
     scored = []
     for idx, targets in data.eval_batches(file, 8, batch_size):
         assert idx.shape == targets.shape and idx.shape[1] == 8 and 1 <= len(idx) <= batch_size
@@ -264,7 +269,7 @@ def test_an_evaluation_scores_every_token_but_the_first_once(tmp_path, n_tokens,
 
 
 def test_a_limited_evaluation_is_spread_over_the_file(tmp_path):
-    file = write(tmp_path / "a.tokens", [np.arange(300)])
+    file = write(tmp_path / "a.json", [np.arange(300)])
     batches = list(data.eval_batches(file, 8, 3, limit=4))
     assert [len(idx) for idx, _ in batches] == [3, 3, 3, 3]
     starts = [int(row[0]) for idx, _ in batches for row in idx]
@@ -410,20 +415,24 @@ def test_the_cache_follows_the_content_of_files(cache, tmp_path):
 
 def test_a_damaged_cache_is_made_anew_and_a_damaged_folder_refused(cache, tmp_path):
     made = prepare(texts=TEXTS)
-    whole = made.train.path.read_bytes()
-    made.train.path.write_bytes(whole[:-2])
-    assert prepare(texts=TEXTS).train.path.read_bytes() == whole
+    shard = made.folder / "train-00000.tokens"
+    whole = shard.read_bytes()
+    for damaged in (whole[:-2], whole[:-1] + bytes([whole[-1] ^ 1])):
+        shard.write_bytes(damaged)
+        assert prepare(texts=TEXTS).folder == made.folder
+        assert shard.read_bytes() == whole
 
     given = prepare(texts=TEXTS, out=tmp_path / "given")
-    for name in ("train.tokens", "val.tokens", "val.json", "train.json"):
+    for name in ("train-00000.tokens", "val-00000.tokens", "val.json", "train.json"):
         path = given.folder / name
         blob = path.read_bytes()
         path.unlink()
         with pytest.raises(UserError, match=r"there is no|damaged"):
             data.open_prepared(given.folder)
         path.write_bytes(blob)
-    given.val.path.write_bytes(given.val.path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="its header promises"):
+    shard = given.folder / "val-00000.tokens"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"val-00000\.tokens is damaged: its header promises"):
         prepare(texts=TEXTS, out=tmp_path / "given")
 
 
@@ -531,7 +540,8 @@ def test_documents_are_not_all_held_in_memory(cache, monkeypatch):
     from gpt2lib.data import encoding
 
     monkeypatch.setattr(encoding, "GROUP", 10)
-    groups = list(encoding._groups(iter(["abcd"] * 7 + ["x" * 50])))
+    documents = (Piece(text, True) for text in ["abcd"] * 7 + ["x" * 50])
+    groups = [[piece.text for piece in group] for group in encoding._groups(documents)]
     assert groups == [["abcd"] * 3, ["abcd"] * 3, ["abcd", "x" * 50]]
     made = prepare(texts=TEXTS)
     monkeypatch.undo()

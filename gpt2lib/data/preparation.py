@@ -1,32 +1,32 @@
 """From a source of text to a folder of token files, made once and kept.
 
-The folder holds `train.tokens` and `val.tokens` with their headers, the tokenizer, and
-`prepared.json`. It is written beside its place and renamed when it is whole, so a folder that
-exists is complete. Its name in the cache is a hash of all that determines its content; asking for
-the same again opens it.
+The folder holds the shards of `train` and `val` with their headers, the tokenizer, and
+`prepared.json`. It is made in a hidden folder beside its place, where a killed preparation is taken
+up again (`work.py`), and renamed when it is whole, so a folder that exists is complete. Its name
+in the cache is a hash of all that determines its content; asking for the same again opens it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import Corpus, cache_dir, load_corpus
+from gpt2lib.corpora import Corpus, Split, cache_dir, load_corpus
 from gpt2lib.corpora.base import digest
+from gpt2lib.data import shards
 from gpt2lib.data.encoding import write_part
 from gpt2lib.data.files import FORMAT
+from gpt2lib.data.learning import learn
 from gpt2lib.data.prepared import INFO, Prepared, is_prepared, open_prepared
 from gpt2lib.data.progress import follow
+from gpt2lib.data.work import Work, working
+from gpt2lib.data.writer import write_json
 from gpt2lib.errors import UserError
 from gpt2lib.storage import expand
-from gpt2lib.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, train_bpe
+from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -58,30 +58,72 @@ def prepare(
     tokenizer = tokenizer or _given_tokenizer(config)
     key = _key(config, corpus, tokenizer)
     target = _target(config, corpus, key) if out is None else expand(out)
-    found = _found(target, key, given=out is not None)
+    given = out is not None
+    found = _found(target, key, given=given)
     if found:
         _log.info("opened the prepared tokens in %s", target)
         return found
-    with _new_folder(target) as folder:
-        tokenizer = tokenizer or _train_tokenizer(config, corpus, progress)
-        tokenizer.save(folder / "tokenizer")
-        train = write_part(folder, "train", corpus, tokenizer, progress)
-        if train is None:
-            raise UserError(f"{corpus.name} holds no text to train on; give some that is not empty")
-        if write_part(folder, "val", corpus, tokenizer, progress) is None:
-            _log.warning("nothing of %s is held out: there will be no validation", corpus.name)
-        info = {
-            "format": FORMAT,
-            "key": key,
-            "name": corpus.name,
-            "origin": corpus.origin,
-            "licence": corpus.licence,
-            "tokenizer": tokenizer.name,
-            "vocab_size": tokenizer.vocab_size,
-        }
-        text = json.dumps(info, indent=2, ensure_ascii=False)
-        (folder / INFO).write_text(text + "\n", encoding="utf-8")
+    with working(target, key, shards.SHARD) as work:
+        if found := _found(target, key, given=given):  # made by the process that we waited for
+            work.drop()
+            return found
+        if target.exists():
+            shutil.rmtree(target)  # an empty folder, or a damaged one in the cache
+        if not work.is_complete:
+            _make(work, config, corpus, tokenizer, key, progress)
+        work.publish(target)
     return open_prepared(target)
+
+
+def _make(
+    work: Work,
+    config: DataConfig,
+    corpus: Corpus,
+    tokenizer: Tokenizer | None,
+    key: str,
+    progress: bool,
+) -> None:
+    """Write whatever of the folder is not there yet."""
+    if work.has_shards:
+        _log.warning("going on with what a stopped preparation left in %s", work.folder)
+    tokenizer = _tokenizer(work, config, corpus, tokenizer, progress)
+    parts: list[Split] = []
+    with follow(f"encoding {corpus.name}", corpus.n_bytes, progress) as bar:
+        for split in ("train", "val"):
+            if write_part(work, split, corpus, tokenizer, bar) is not None:
+                parts.append(split)
+            elif split == "train":
+                raise UserError(
+                    f"{corpus.name} holds no text to train on; give some that is not empty"
+                )
+    if "val" not in parts:
+        _log.warning("nothing of %s is held out: there will be no validation", corpus.name)
+    info = {
+        "format": FORMAT,
+        "key": key,
+        "name": corpus.name,
+        "origin": corpus.origin,
+        "licence": corpus.licence,
+        "tokenizer": tokenizer.name,
+        "vocab_size": tokenizer.vocab_size,
+        "learned_from": work.learned_from,
+        "parts": parts,
+    }
+    write_json(work.folder / INFO, info)
+
+
+def _tokenizer(
+    work: Work, config: DataConfig, corpus: Corpus, given: Tokenizer | None, progress: bool
+) -> Tokenizer:
+    """Return the tokenizer that was given, was learned before a stop, or is learned now."""
+    if kept := work.tokenizer():
+        return given or kept
+    learned_from = None
+    if given is None:
+        with follow("learning the tokenizer", corpus.n_bytes, progress) as bar:
+            given, learned_from = learn(config, corpus, bar)
+    work.keep_tokenizer(given, learned_from)
+    return given
 
 
 def _reopen(config: DataConfig, out: Path | str | None, tokenizer: Tokenizer | None) -> Prepared:
@@ -121,7 +163,11 @@ def _target(config: DataConfig, corpus: Corpus, key: str) -> Path:
 
 
 def _found(target: Path, key: str, *, given: bool) -> Prepared | None:
-    """Open the target if it is what is wanted; a damaged one in the cache is made anew."""
+    """Open the target if it is what is wanted; None says that it is to be made.
+
+    Raises:
+        UserError: if it is taken, or damaged; a damaged one in the cache is made anew.
+    """
     if is_prepared(target):
         try:
             prepared = open_prepared(target)
@@ -129,9 +175,8 @@ def _found(target: Path, key: str, *, given: bool) -> Prepared | None:
             if given:
                 raise
             _log.warning("%s; making it anew", error)
-            shutil.rmtree(target)
             return None
-        if prepared.info["key"] == key:
+        if prepared.info.get("key") == key:
             return prepared
         raise UserError(
             f"{target} holds other tokens ({prepared.info['name']}, {prepared.tokenizer.name}, "
@@ -140,52 +185,3 @@ def _found(target: Path, key: str, *, given: bool) -> Prepared | None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} exists and is not empty; give another folder or delete it")
     return None
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to fill, beside the target; rename it to the target when it is complete."""
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if target.is_dir() and not any(target.iterdir()):
-            target.rmdir()
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not is_prepared(target):  # else another process was faster, with the same content
-                raise
-    except OSError as error:
-        raise UserError(
-            f"cannot write {target} ({error.strerror or error}); give another folder with "
-            "--data.cache or $GPT2LIB_CACHE"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _train_tokenizer(config: DataConfig, corpus: Corpus, progress: bool) -> Tokenizer:
-    """Learn the tokenizer that the configuration asks for.
-
-    A bpe sees the training documents only, so the held-out loss judges it on new text. A char
-    tokenizer cannot write a character it has not seen, so it looks at both parts, as the lecture
-    does; what leaks is the alphabet.
-    """
-    if config.tokenizer == "char":
-
-        def everything() -> Iterator[str]:
-            yield from corpus.train()
-            yield from corpus.val()
-
-        return CharTokenizer.train(everything())
-    with follow(f"learning {config.vocab_size} tokens", None, progress) as bar:
-        trained = train_bpe(bar.over(corpus.train()), config.vocab_size)
-    if trained.vocab_size < config.vocab_size:
-        _log.warning(
-            "%s holds enough for %d tokens only, not %d",
-            corpus.name,
-            trained.vocab_size,
-            config.vocab_size,
-        )
-    return trained

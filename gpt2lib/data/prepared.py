@@ -42,6 +42,9 @@ def is_prepared(folder: Path | str) -> bool:
 def open_prepared(folder: Path | str) -> Prepared:
     """Open a folder that `prepare` made.
 
+    So that no altered byte is trained on, the hashes of its shards are compared here, where that
+    costs no more than a moment (`TokenFile.verify_if_cheap`).
+
     Raises:
         UserError: if it is damaged, or its tokenizer is not the one that made the ids.
     """
@@ -55,11 +58,11 @@ def open_prepared(folder: Path | str) -> Prepared:
         raise UserError(
             f"{folder} has format {version}, this version reads {FORMAT}; prepare again"
         )
+    if "train" not in info.get("parts", ()):
+        raise UserError(f"{folder / INFO} is damaged; delete the folder and prepare again")
     tokenizer = load_tokenizer(folder / "tokenizer")
-    train = TokenFile(folder / "train.tokens")
-    parts = [(folder / name).exists() for name in ("val.tokens", "val.json")]
-    val = TokenFile(folder / "val.tokens") if any(parts) else None
-    for part in (train, val):
-        if part is not None:
-            part.check_tokenizer(tokenizer.fingerprint)
-    return Prepared(folder, tokenizer, train, val, info)
+    parts = {part: TokenFile(folder / f"{part}.json") for part in info["parts"]}
+    for part in parts.values():
+        part.check_tokenizer(tokenizer.fingerprint)
+        part.verify_if_cheap()
+    return Prepared(folder, tokenizer, parts["train"], parts.get("val"), info)

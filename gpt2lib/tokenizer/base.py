@@ -25,6 +25,7 @@ class Tokenizer(Protocol):
         vocab_size: ids run from 0 to vocab_size - 1.
         eot: the id of the end-of-text token, or None where there is none.
         fingerprint: sha256 of all that determines the ids; equal fingerprints, equal ids.
+        encodes_pieces: whether the ids of a text are those of its `chunks.pieces`, joined.
     """
 
     @property
@@ -35,6 +36,8 @@ class Tokenizer(Protocol):
     def eot(self) -> int | None: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def encodes_pieces(self) -> bool: ...
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """Return the ids of a text; special tokens written in it count only if allowed."""

@@ -46,6 +46,8 @@ class BPE:
         vocab_size: 256 bytes, the merges and the end-of-text token.
     """
 
+    encodes_pieces = True
+
     def __init__(self, merges: Sequence[Pair]) -> None:
         self.merges = [(int(a), int(b)) for a, b in merges]
         self._bytes = list(BYTES)

@@ -22,6 +22,7 @@ class CharTokenizer:
 
     name = "char"
     eot: int | None = None
+    encodes_pieces = True
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = sorted(set(characters))

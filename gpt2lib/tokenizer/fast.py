@@ -161,6 +161,11 @@ class FastBPE:
         """Return "gpt2" for GPT-2's own vocabulary, "bpe" for any other."""
         return files.name_of(self.fingerprint)
 
+    @property
+    def encodes_pieces(self) -> bool:
+        """Whether the ids of a text are those of its pieces, joined; others may span two."""
+        return self._is_gpt2_like
+
     @cached_property
     def _is_gpt2_like(self) -> bool:
         """Whether chunks and merges work as GPT-2's and end-of-text is the one special token."""
