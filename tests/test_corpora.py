@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -319,7 +320,7 @@ def test_what_is_empty_or_missing_is_one_clear_line(tmp_path, folder, monkeypatc
     ]:
         if said is None:
             (folder / "deep" / "er" / "c.TXT").unlink()
-            said = r"has no \.txt or \.md files"
+            said = r"has no \.txt, \.md, .* or \.feather files; give a glob"
         with pytest.raises(UserError, match=said) as caught:
             load(source)
         assert "\n" not in str(caught.value)
@@ -369,15 +370,30 @@ def test_a_saved_dataset(tmp_path):
         corpus = load(source, column="body")
         assert sorted(chain(*both(corpus))) == ["one", "three", "two"]
         assert corpus.fingerprint == load(source, column="body").fingerprint
-    with pytest.raises(UserError, match="no column 'text'; it has body, id"):
+    assert load(tmp_path / "d").fingerprint == corpus.fingerprint  # the only column with text
+    for column, said in [("boddy", "did you mean 'body'"), ("id", "holds int64, not text")]:
+        with pytest.raises(UserError, match=said):
+            load(tmp_path / "d", column=column)
+    with pytest.raises(UserError, match=r"d has no splits, so --data\.split test cannot be chosen"):
+        load(tmp_path / "d", split="test")
+    data = next((tmp_path / "d").glob("*.arrow"))
+    for damaged in (b"junk", b"\xff\xff\xff\xff\x10\0\0\0" + b"junk" * 9, data.read_bytes()[:-90]):
+        data.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"cannot read .*\.arrow: .*damaged"):
+            list(load(tmp_path / "d").train())
+    data.unlink()
+    with pytest.raises(UserError, match=r"cannot read the dataset in .*\.arrow is missing"):
         load(tmp_path / "d")
-    with pytest.raises(UserError, match="did you mean 'body'"):
-        load(tmp_path / "d", column="boddy")
-    with pytest.raises(UserError, match="holds int64, not text"):
-        load(tmp_path / "d", column="id")
-    next((tmp_path / "d").glob("*.arrow")).write_bytes(b"junk")
-    with pytest.raises(UserError, match="cannot read the dataset"):
-        load(tmp_path / "d", column="body")
+
+
+def test_a_saved_dataset_needs_no_library(tmp_path):
+    datasets.Dataset.from_dict(ROWS).save_to_disk(tmp_path / "d")
+    code = (
+        "import sys; from gpt2lib.corpora import documents; "
+        f"assert len(list(documents({str(tmp_path / 'd')!r}))) == 3; "
+        "assert not {'torch', 'datasets', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
@@ -389,6 +405,10 @@ def test_a_dataset_with_splits_keeps_them(tmp_path, name):
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "d")
     corpus = load(tmp_path / "d", val_fraction=0.5)
     assert both(corpus) == (["a", "b"], ["c"]) and corpus.fixed_split
+    chosen = load(tmp_path / "d", val_fraction=0.0, split=name)
+    assert list(chosen.train()) == ["c"] and chosen.fingerprint != corpus.fingerprint
+    with pytest.raises(UserError, match=r"no split 'trian', only train, .*did you mean 'train'"):
+        load(tmp_path / "d", split="trian")
 
 
 def test_other_shapes_of_datasets():
@@ -397,16 +417,66 @@ def test_other_shapes_of_datasets():
     assert len(list(corpus.val())) == 2 and not corpus.fixed_split
     with pytest.raises(UserError, match="no split 'train', only left, right"):
         corpora.corpus_from_dataset(datasets.DatasetDict(left=one, right=one))
-    with pytest.raises(UserError, match="IterableDataset"):
-        corpora.corpus_from_dataset(one.to_iterable_dataset())
+    stream = corpora.corpus_from_dataset(one.to_iterable_dataset(), val_fraction=0.2)
+    assert both(stream) == both(corpus)
+    assert stream.fingerprint == corpora.corpus_from_texts(list("abcdefghij")).fingerprint
 
 
-def test_a_folder_of_data_files_through_datasets(tmp_path, monkeypatch):
+@pytest.fixture
+def data_files(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "train.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
-    corpus = load(f"hf:{tmp_path / 'd'}", val_fraction=0.0)
-    assert list(corpus.train()) == ["a", "b"]
+    rows = [json.dumps({"body": f"text {i}", "id": i}) for i in range(400)]
+    (tmp_path / "d" / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return f"hf:{tmp_path / 'd'}"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_data_files_through_datasets(data_files, streaming):
+    texts = [f"text {i}" for i in range(400)]
+    corpus = load(data_files, val_fraction=0.0, streaming=streaming)
+    assert both(corpus) == (texts, [])
+    split = load(data_files, val_fraction=0.25, streaming=streaming)
+    train, val = both(split)
+    assert sorted(train + val) == sorted(texts) and 60 <= len(val) <= 140
+    assert streaming or len(val) == 100
+    again = load(data_files, val_fraction=0.25, streaming=streaming)
+    assert both(again) == (train, val) and again.fingerprint == split.fingerprint
+    with pytest.raises(UserError, match="no split 'trian', only train"):
+        load(data_files, streaming=streaming, split="trian")
+    with pytest.raises(
+        UserError, match=r"no column 'bodi'; it has body \(text\), id \(int64\).*body"
+    ):
+        load(data_files, streaming=streaming, column="bodi")
+    path = Path(data_files.removeprefix("hf:")) / "train.jsonl"
+    path.write_text('{"body": "other"}\n', encoding="utf-8")
+    changed = load(data_files, streaming=streaming, val_fraction=0.0)
+    assert list(changed.train()) == ["other"] and changed.fingerprint != split.fingerprint
+
+
+def test_a_stream_keeps_its_own_held_out_split(data_files):
+    folder = Path(data_files.removeprefix("hf:"))
+    (folder / "test.jsonl").write_text('{"body": "held", "id": 1}', encoding="utf-8")
+    corpus = load(data_files, streaming=True)
+    assert list(corpus.val()) == ["held"] and corpus.fixed_split
+    assert len(list(corpus.train())) == 400
+    only = load(data_files, streaming=True, split="test", val_fraction=0.0)
+    assert list(only.train()) == ["held"] and only.fingerprint != corpus.fingerprint
+
+
+def test_streaming_needs_no_torch(data_files):
+    code = (
+        "import sys; from gpt2lib import config, corpora; "
+        f"corpus = corpora.load_corpus(config.DataConfig(source={data_files!r}, streaming=True)); "
+        "assert 320 < len(list(corpus.train())) < 400; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_split_and_streaming_are_refused_where_they_mean_nothing(folder):
+    for field, value in (("split", "train"), ("streaming", True)):
+        with pytest.raises(UserError, match=rf"data\.{field} is for datasets of the hub"):
+            load(folder, **{field: value})
 
 
 def test_the_hub_without_a_network_is_one_clear_line(monkeypatch):
@@ -416,12 +486,13 @@ def test_the_hub_without_a_network_is_one_clear_line(monkeypatch):
         asked.append((name, config))
         raise ConnectionError("Couldn't reach the Hub\nlong story")
 
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(
-        UserError, match=r"'some/name' \(Couldn't reach the Hub\).*save_to_disk"
-    ) as e:
-        load("hf:some/name:config")
-    assert asked == [("some/name", "config")] and "\n" not in str(e.value)
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
+    for streaming in (False, True):
+        with pytest.raises(
+            UserError, match=r"'some/name:config' \(Couldn't reach the Hub\).*save_to_disk"
+        ) as e:
+            load("hf:some/name:config", streaming=streaming)
+        assert asked.pop() == ("some/name", "config") and "\n" not in str(e.value)
 
 
 # --- any iterable --------------------------------------------------------------------------------
@@ -441,3 +512,41 @@ def test_any_iterable_of_texts():
     same = corpora.corpus_from_texts(["a", "b"]).fingerprint
     assert corpora.corpus_from_texts(["ab"]).fingerprint != same
     assert corpora.corpus_from_texts(["b", "a"]).fingerprint != same
+
+
+def test_a_function_is_read_again_and_a_generator_is_kept_on_the_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv("GPT2LIB_CACHE", str(tmp_path / "cache"))
+    texts = ["a b", "", "ç\ud800\0", *(f"text {i}\n" for i in range(50))]
+    filled = [text for text in texts if text]
+    kept = corpora.corpus_from_texts(texts, val_fraction=0.2)
+    for source in (lambda: iter(texts), (text for text in texts), texts):
+        corpus = corpora.corpus_from_iterable(source, val_fraction=0.2)
+        assert corpus.fingerprint == kept.fingerprint and both(corpus) == both(kept)
+        assert both(corpus) == both(corpus) and sorted(chain(*both(corpus))) == sorted(filled)
+        assert corpus.n_bytes == sum(len(t.encode("utf-8", "surrogatepass")) for t in texts)
+        # Two readers at once do not disturb each other.
+        pairs = zip(corpus.train(), corpus.train(), strict=True)
+        assert all(left == right for left, right in pairs)
+    assert list((tmp_path / "cache").iterdir()) == []  # nothing is left behind
+    alone = corpora.corpus_from_iterable(["one\n" * 100])
+    assert both(alone) == (["one\n" * 90], ["one\n" * 10])
+
+
+def test_bad_iterables_are_one_clear_line(monkeypatch, tmp_path):
+    for source, said in [
+        ("abc", "are one string"),
+        (lambda: "abc", "are one string"),
+        (lambda: ["", ""], "holds no text"),
+        ((text for text in ["a", 3]), "document 1 of the texts is not a string but int"),
+        (lambda: iter([None]), "document 0 of the texts is not a string but NoneType"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            corpora.corpus_from_iterable(source)
+    calls = []
+    changing = corpora.corpus_from_iterable(lambda: [f"{calls.append(1) or len(calls)}", "b", "c"])
+    with pytest.raises(UserError, match="gave other documents when read again"):
+        list(changing.train())
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("GPT2LIB_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot write the documents .*\$GPT2LIB_CACHE"):
+        corpora.corpus_from_iterable(text for text in "ab")

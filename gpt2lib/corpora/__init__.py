@@ -1,4 +1,4 @@
-"""Where text comes from: a corpus by name, text files, or a Hugging Face dataset.
+"""Where text comes from: a corpus by name, files of every kind, a Hugging Face dataset, strings.
 
 Everything becomes a `Corpus`, which yields documents, one string at a time, in two parts: those to
 train on and those held out. A new kind of source is one function that returns a `Corpus`.
@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora.base import Corpus, Split, corpus_from_texts, held_out, split_text
-from gpt2lib.corpora.files import corpus_from_files, find_files, read_text
-from gpt2lib.corpora.hf import corpus_from_dataset, is_saved_dataset, load_hub, load_saved
+from gpt2lib.corpora.base import Corpus, Piece, Split
+from gpt2lib.corpora.columns import AUTO
+from gpt2lib.corpora.decoding import read_text
+from gpt2lib.corpora.files import corpus_from_files, find_files
+from gpt2lib.corpora.hf import corpus_from_dataset, corpus_from_hub
+from gpt2lib.corpora.iterables import corpus_from_iterable, corpus_from_texts
 from gpt2lib.corpora.named import ABOUT, cache_dir, plays_corpus, tiny_corpus
+from gpt2lib.corpora.saved import is_saved_dataset, saved_files
+from gpt2lib.corpora.splitting import held_out, split_text
 from gpt2lib.errors import UserError, nearest
 from gpt2lib.storage import expand
 
@@ -22,10 +27,13 @@ __all__ = [
     "ABOUT",
     "NAMED",
     "Corpus",
+    "Piece",
     "Split",
     "cache_dir",
     "corpus_from_dataset",
     "corpus_from_files",
+    "corpus_from_hub",
+    "corpus_from_iterable",
     "corpus_from_texts",
     "documents",
     "held_out",
@@ -50,30 +58,52 @@ def load_corpus(config: DataConfig) -> Corpus:
     source = config.source
     if source in NAMED:
         return NAMED[source]()
-    if source.startswith("hf:"):
-        name = source.removeprefix("hf:")
-        return corpus_from_dataset(
-            load_hub(name), config.column, val_fraction=config.val_fraction, name=name
-        )
-    path = expand(source)
+    name = source.removeprefix("hf:")
+    path = expand(name)
     if is_saved_dataset(path):
-        return corpus_from_dataset(
-            load_saved(path), config.column, val_fraction=config.val_fraction, name=path.name
+        return _saved(path, config)
+    if source.startswith("hf:"):
+        return corpus_from_hub(
+            name,
+            config.column,
+            split=config.split,
+            streaming=config.streaming,
+            val_fraction=config.val_fraction,
         )
+    for field in ("split", "streaming"):
+        if getattr(config, field):
+            raise UserError(
+                f"data.{field} is for datasets of the hub or saved ones, not for {source}; write "
+                "hf:OWNER/NAME, or leave it out"
+            )
     if Path(source).name == source and not path.exists() and (hint := nearest(source, NAMED)):
         raise UserError(f"there is no file, folder or corpus {source!r}{hint}")
     return corpus_from_files(
         find_files(source),
         name=path.name or source,
+        column=config.column,
         encoding=config.encoding,
         val_fraction=config.val_fraction,
+    )
+
+
+def _saved(folder: Path, config: DataConfig) -> Corpus:
+    """Return the corpus of a folder that `datasets.save_to_disk` made."""
+    train, val, licence = saved_files(folder, config.split)
+    return corpus_from_files(
+        train,
+        name=folder.name,
+        column=config.column,
+        val_fraction=config.val_fraction,
+        held=val,
+        licence=licence,
     )
 
 
 def documents(
     source: str,
     *,
-    column: str = "text",
+    column: str = AUTO,
     encoding: str = "utf-8",
     split: Literal["train", "val", "all"] = "all",
 ) -> Iterator[str]:

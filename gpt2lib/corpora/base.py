@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpt2lib.errors import UserError
+from gpt2lib.tokenizer.chunks import CUT
 
 Split = Literal["train", "val"]
 Read = Callable[[Split], Iterator[str]]
+PIECE = 1 << 20
+"""Characters after which a long document is cut at the next good place."""
+LONGEST = 8 << 20
+"""Characters after which it is cut anywhere: nothing that long is without white space by right."""
 
 
 class Piece(NamedTuple):
     """A part of a document, small enough for any memory.
 
     Attributes:
-        text: the part; the next one begins with white space, so that no token spans both.
+        text: the part; the next one begins with white space, so that no token spans both (but
+            after `LONGEST` characters without any, where it cannot be helped).
         ends: whether the document ends here.
     """
 
@@ -80,105 +83,43 @@ def digest(*parts: str | bytes) -> str:
     return total.hexdigest()
 
 
-def held_out(n: int, fraction: float) -> NDArray[np.bool_]:
-    """Say which of `n` documents are held out: the same ones each time, spread at random.
+def cut_in_pieces(chunks: Iterable[str]) -> Iterator[Piece]:
+    """Cut one document, given in chunks of any size, into pieces of about `PIECE` characters.
 
-    Neighbouring documents often resemble each other (a sorted folder, a dated archive), so neither
-    the last ones nor every tenth one would be a fair sample. Each position gets a hash, and the
-    documents with the smallest hashes are held out.
-
-    Args:
-        n: number of documents.
-        fraction: share to hold out; above 0, at least one document is, and at least one is not.
-
-    Returns:
-        True where held out, shape (n,).
+    The cuts depend on the text alone, not on the chunks, and lie where the tokenizer always cuts,
+    so the pieces' ids, joined, are the ids of the whole. At least one piece comes.
     """
-    out = np.zeros(n, dtype=np.bool_)
-    count = min(max(1, round(n * fraction)), n - 1) if fraction > 0 else 0
-    if count > 0:
-        # Multiplying by an odd constant permutes the 64-bit words; the golden ratio spreads them,
-        # and the shifts and the second product remove the regular steps it would leave.
-        word = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        word = (word ^ (word >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-        word = word ^ (word >> np.uint64(32))
-        out[np.argpartition(word, count - 1)[:count]] = True
-    return out
+    text, looked = "", PIECE
+    for chunk in chunks:
+        text += chunk
+        while (cut := _place(text, looked)) is not None:
+            yield Piece(text[:cut], False)
+            text, looked = text[cut:], PIECE
+        looked = max(PIECE, len(text) - 1)  # the last character may yet be followed by a space
+    yield Piece(text, True)
 
 
-def split_text(text: str, fraction: float) -> tuple[str, str]:
-    """Split one document: its last part is held out.
-
-    The cut moves back to the end of a line if one is less than 1,000 characters before it.
-
-    Returns:
-        Both parts; together they are the text. The second is empty if `fraction` is 0 or the
-        text has only one character.
-    """
-    if fraction <= 0 or len(text) < 2:
-        return text, ""
-    cut = min(max(1, round(len(text) * (1 - fraction))), len(text) - 1)
-    line = text.rfind("\n", max(0, cut - 1000), cut) + 1
-    cut = line or cut
-    return text[:cut], text[cut:]
+def _place(text: str, start: int) -> int | None:
+    """Return where to cut: behind the first good place from `start` on, as far as it is known."""
+    if len(text) <= start + 1:
+        return None
+    found = CUT.search(text, start, LONGEST)
+    if found is not None:
+        return found.end()
+    return LONGEST if len(text) > LONGEST else None
 
 
-def split_reader(
-    count: Callable[[], int],
-    get: Callable[[NDArray[np.int64]], Iterable[str]],
-    fraction: float,
-) -> Read:
-    """Make the `read` of a corpus that has no split of its own.
-
-    Args:
-        count: returns the number of documents.
-        get: returns the documents at the given positions, which are ascending.
-        fraction: share held out.
-    """
-
-    def read(split: Split) -> Iterator[str]:
-        n = count()
-        if n == 1:
-            for text in get(np.zeros(1, dtype=np.int64)):
-                part = split_text(text, fraction)[split == "val"]
-                if part:
-                    yield part
-            return
-        chosen = held_out(n, fraction) == (split == "val")
-        yield from get(np.flatnonzero(chosen))
-
-    return read
+def joined(pieces: Iterable[Piece]) -> Iterator[str]:
+    """Put pieces together to whole documents again."""
+    parts: list[str] = []
+    for text, ends in pieces:
+        parts.append(text)
+        if ends:
+            yield parts[0] if len(parts) == 1 else "".join(parts)
+            parts.clear()
 
 
-def corpus_from_texts(
-    texts: Iterable[str],
-    *,
-    val_fraction: float = 0.1,
-    name: str = "the texts",
-    licence: str = "unknown",
-) -> Corpus:
-    """Make a corpus of any iterable of strings; each string is a document.
-
-    The strings are kept in memory. Empty ones are left out.
-
-    Raises:
-        UserError: if there is nothing in it, or something that is not a string.
-    """
-    if isinstance(texts, str):
-        raise UserError("the texts are one string; give a list of documents, such as [text]")
-    kept: list[str] = []
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(f"document {i} of {name} is not a string but {type(text).__name__}")
-        if text:
-            kept.append(text)
-    if not kept:
-        raise UserError(f"{name} holds no text; give at least one document that is not empty")
-    return Corpus(
-        name=name,
-        fingerprint=digest("texts", *kept),
-        licence=licence,
-        origin="memory",
-        read=split_reader(lambda: len(kept), lambda at: (kept[i] for i in at), val_fraction),
-        n_bytes=sum(len(text.encode("utf-8", "surrogatepass")) for text in kept),
-    )
+def first_line(error: BaseException) -> str:
+    """Return what an error says, in one line without its last full stop."""
+    said = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return re.sub(r"^\[Errno \d+\] |\.$", "", said)

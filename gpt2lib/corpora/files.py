@@ -1,53 +1,134 @@
-"""Text files as documents: one file, a glob, or a folder."""
+"""Files as documents: text, JSON lines, CSV, Parquet, Arrow, compressed or not.
+
+A text file is a document, and so is each row of a table. Files are read a piece at a time, so the
+memory that is needed does not grow with them.
+"""
 
 from __future__ import annotations
 
-import encodings
 import glob
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
-from gpt2lib.corpora.base import Corpus, digest, split_reader
+from gpt2lib.corpora.base import Corpus, Piece, cut_in_pieces, digest, joined
+from gpt2lib.corpora.columns import AUTO, Table
+from gpt2lib.corpora.decoding import COMPRESSION, kind_of, sha256, text_chunks
+from gpt2lib.corpora.rows import csv_table, json_table
+from gpt2lib.corpora.splitting import Documents, split_documents
+from gpt2lib.corpora.tables import arrow_table, parquet_table
 from gpt2lib.errors import UserError, nearest
 from gpt2lib.storage import expand
 
-TEXT_SUFFIXES = (".txt", ".md")
-"""What counts as a text file in a folder; a file or a glob may have any name."""
-_BOM = b"\xef\xbb\xbf"
+TABLES: dict[str, Callable[[Path, str], Table]] = {
+    ".jsonl": json_table,
+    ".ndjson": json_table,
+    ".json": json_table,
+    ".csv": csv_table,
+    ".tsv": csv_table,
+    ".parquet": parquet_table,
+    ".arrow": arrow_table,
+    ".feather": arrow_table,
+}
+"""Kinds of files whose rows are documents; any other file is one document."""
+SUFFIXES = (".txt", ".md", *(suffix for suffix in TABLES if suffix != ".json"))
+"""What is read of a folder, also compressed; a file or a glob may have any name."""
 
 
 def corpus_from_files(
-    paths: Sequence[Path], *, name: str, encoding: str = "utf-8", val_fraction: float = 0.1
+    paths: Sequence[Path],
+    *,
+    name: str,
+    column: str = AUTO,
+    encoding: str = "utf-8",
+    val_fraction: float = 0.1,
+    held: Sequence[Path] | None = None,
+    licence: str = "the user's own text",
 ) -> Corpus:
-    """Make a corpus of text files; each file is a document. Empty files are left out.
+    """Make a corpus of files. Empty files, rows and texts are left out.
 
-    Line ends are kept as they are. A byte order mark at the start is not text and is dropped.
+    Args:
+        paths: the files, in order.
+        name: what to call them in messages.
+        column: the column or key of tables that holds the text; see `columns.choose`.
+        encoding: of text, JSON and CSV.
+        val_fraction: share of the documents held out; of a single one, its last part.
+        held: files whose documents are held out instead.
+        licence: under which terms the text may be used.
 
     Raises:
-        UserError: if all files are empty. Reading raises it for a file in another encoding.
+        UserError: if they hold no text, or the column cannot be found. Reading raises it for what
+            is damaged further on.
     """
-    kept = [path for path in paths if path.stat().st_size > 0]
-    if not kept:
+    train, val = _filled(paths), _filled(held or ())
+    every = [*train, *val]
+    if not every:
         what = "is empty" if len(paths) == 1 else f"has {len(paths)} files, all empty"
         raise UserError(f"{name} {what} (0 bytes); give a file with text")
-    hashes = [_sha256(path) for path in kept]
+    hashes = [sha256(path) for path in every]
+    columns = {path: _column(path, column, encoding) for path in every}
+    documents = _documents(train, columns, encoding)
+    if next(documents(), None) is None:
+        which = next((f"the column {c!r} of {name}" for c in columns.values() if c), name)
+        raise UserError(f"{which} holds no text; give at least one document that is not empty")
+    pieces = split_documents(documents, val_fraction)
+    if held is not None:
+        parts = {"train": documents, "val": _documents(val, columns, encoding)}
+        pieces = lambda split: chain.from_iterable(parts[split]())  # noqa: E731
+    border = "" if held is None else str(len(train))
+    kinds = [f"{kind_of(path)} {c}" if c else "text" for path, c in columns.items()]
     return Corpus(
         name=name,
-        fingerprint=digest("files", encoding, *hashes),
-        licence="the user's own text",
-        origin=", ".join(path.name for path in kept[:3]) + (", …" if len(kept) > 3 else ""),
-        read=split_reader(
-            lambda: len(kept),
-            lambda at: (read_text(kept[i], encoding) for i in at),
-            val_fraction,
-        ),
-        n_bytes=sum(path.stat().st_size for path in kept),
+        fingerprint=digest("files", encoding, border, *kinds, *hashes),
+        licence=licence,
+        origin=", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else ""),
+        read=lambda split: joined(pieces(split)),
+        n_bytes=_n_bytes(every),
+        fixed_split=held is not None,
+        pieces=pieces,
     )
 
 
+def _filled(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.stat().st_size > 0]
+
+
+def _column(path: Path, column: str, encoding: str) -> str | None:
+    """Return the column to read of a table; None for a text file and for a table without rows."""
+    table = TABLES.get(kind_of(path))
+    return table(path, encoding).column(column) if table else None
+
+
+def _documents(paths: Sequence[Path], columns: dict[Path, str | None], encoding: str) -> Documents:
+    """Iterate over the documents of several files, in order, none empty."""
+
+    def documents() -> Iterator[Iterable[Piece]]:
+        for path in paths:
+            table, column = TABLES.get(kind_of(path)), columns[path]
+            if table is None:
+                chunks = text_chunks(path, encoding)
+                first = next(chunks, None)  # the rest is read only if the document is wanted
+                if first is not None:
+                    yield cut_in_pieces(chain((first,), chunks))
+            elif column is not None:
+                for text in table(path, encoding).texts(column):
+                    if text:
+                        yield cut_in_pieces((text,))
+
+    return documents
+
+
+def _n_bytes(paths: Sequence[Path]) -> int | None:
+    """Return the size of the files, if it is about that of their text."""
+    plain = all(
+        path.suffix.lower() not in COMPRESSION and kind_of(path) not in (".parquet", ".feather")
+        for path in paths
+    )
+    return sum(path.stat().st_size for path in paths) if plain else None
+
+
 def find_files(source: str) -> list[Path]:
-    """Return the text files that a path or a glob names, sorted.
+    """Return the files that a path or a glob names, sorted.
 
     Raises:
         UserError: if there are none, naming the nearest path that exists.
@@ -56,11 +137,11 @@ def find_files(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.suffix.lower() in TEXT_SUFFIXES and p.is_file()]
+        found = [p for p in path.rglob("*") if kind_of(p) in SUFFIXES and p.is_file()]
         if not found:
             raise UserError(
-                f"the folder {source} has no {' or '.join(TEXT_SUFFIXES)} files; give a glob for "
-                f"other names, such as '{source.rstrip('/')}/**/*.tex'"
+                f"the folder {source} has no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files; "
+                f"give a glob for other names, such as '{source.rstrip('/')}/**/*.tex'"
             )
         return sorted(found)
     if glob.has_magic(source):
@@ -72,59 +153,6 @@ def find_files(source: str) -> list[Path]:
     raise UserError(_missing(source, path))
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """Return the text of a file.
-
-    Raises:
-        UserError: if it is not in that encoding, naming the first byte that is wrong, or if there
-            is no such encoding.
-    """
-    _check_encoding(encoding)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    skipped = len(_BOM) if data.startswith(_BOM) and _is_utf8(encoding) else 0
-    try:
-        return data[skipped:].decode(encoding)
-    except UnicodeDecodeError as error:
-        offset = error.start + skipped
-        raise UserError(
-            f"{path} is not {encoding}: byte 0x{data[offset]:02x} at offset {offset}; "
-            f"{_way_out(data)}"
-        ) from error
-    except UnicodeError as error:  # codecs that are no encodings of text files, such as "idna"
-        raise UserError(
-            f"{path} cannot be read as {encoding}: {error}; {_way_out(data)}"
-        ) from error
-
-
-def _check_encoding(encoding: str) -> None:
-    """Refuse an encoding that Python does not have.
-
-    Python's own table is asked, because an installed package may register a codec that answers
-    to every name and reads UTF-8: a dependency of the plays' package does.
-    """
-    codec = encodings.search_function(encoding.lower())
-    if codec is None or not getattr(codec, "_is_text_encoding", True):
-        raise UserError(
-            f"unknown encoding {encoding!r}; Python's names are utf-8, utf-16, latin-1, cp1252 "
-            "and so on"
-        )
-
-
-def _is_utf8(encoding: str) -> bool:
-    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-
-
-def _way_out(data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "it begins like UTF-16: try --data.encoding utf-16"
-    if b"\0" in data[:4096]:
-        return "it looks like a binary file; give a text file"
-    return "give its encoding, for example --data.encoding latin-1"
-
-
 def _missing(source: str, path: Path) -> str:
     """Say which part of a path is missing, and what is there instead."""
     parent, name = path.parent, path.name
@@ -133,11 +161,3 @@ def _missing(source: str, path: Path) -> str:
     hint = nearest(name, sorted(p.name for p in parent.iterdir()))
     missing = "" if parent == path.parent else f" ({parent / name} does not exist)"
     return f"there is no file, folder or corpus {source!r}{missing}{hint}"
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error

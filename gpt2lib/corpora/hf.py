@@ -1,158 +1,197 @@
-"""Hugging Face datasets as documents: in memory, saved in a folder, or from the hub."""
+"""Datasets of the Hugging Face library: objects in memory, or by name from the hub."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from gpt2lib.corpora.base import Corpus, Piece, cut_in_pieces, digest, first_line, joined
+from gpt2lib.corpora.columns import AUTO, TEXT, choose
+from gpt2lib.corpora.iterables import corpus_from_iterable
+from gpt2lib.corpora.rows import SAMPLE, sample_kinds
+from gpt2lib.corpora.saved import choose_splits
+from gpt2lib.corpora.splitting import Documents, split_documents
+from gpt2lib.errors import UserError
 
-from gpt2lib.corpora.base import Corpus, Read, Split, digest, split_reader
-from gpt2lib.errors import UserError, nearest
-
-VAL_NAMES = ("validation", "valid", "val", "dev", "test")
-"""What a held-out split may be called; the first that is there is taken."""
-_ROWS = 1000
-
-
-def is_saved_dataset(folder: Path) -> bool:
-    """Return whether `datasets.save_to_disk` made the folder."""
-    return (folder / "dataset_dict.json").is_file() or (
-        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
-    )
+ORIGIN = "a Hugging Face dataset"
+_ROWS = 256
+_STRINGS = ("string", "large_string", "string_view")
 
 
-def load_saved(folder: Path) -> Any:
-    """Return the Dataset or DatasetDict saved in a folder.
+def corpus_from_hub(
+    name: str,
+    column: str = AUTO,
+    *,
+    split: str | None = None,
+    streaming: bool = False,
+    val_fraction: float = 0.1,
+) -> Corpus:
+    """Make a corpus of the dataset `OWNER/NAME`, `OWNER/NAME:CONFIG`, or of a folder's data files.
 
-    Raises:
-        UserError: if it cannot be read.
-    """
-    import datasets
-
-    try:
-        return datasets.load_from_disk(str(folder))
-    except Exception as error:  # pyarrow and datasets raise a dozen kinds for a damaged folder
-        raise UserError(f"cannot read the dataset in {folder}: {_first_line(error)}") from error
-
-
-def load_hub(name: str) -> Any:
-    """Return the dataset `OWNER/NAME`, `OWNER/NAME:CONFIG`, or one in a local folder.
+    Args:
+        name: what `datasets.load_dataset` is given, and a configuration after a colon.
+        column: see `columns.choose`.
+        split: the split to train on.
+        streaming: whether to read it as it comes. Its rows are not counted then: each is held out
+            with the probability `val_fraction`, unless the dataset has a split for that.
+        val_fraction: share held out.
 
     Raises:
         UserError: if it cannot be loaded, for instance without a network.
     """
+    dataset, revision = load_hub(name, streaming=streaming)
+    return corpus_from_dataset(
+        dataset,
+        column,
+        split=split,
+        val_fraction=val_fraction,
+        name=name,
+        fingerprint=digest("hub", name, revision) if streaming else None,
+    )
+
+
+def load_hub(name: str, *, streaming: bool = False) -> tuple[Any, str]:
+    """Return the splits of a dataset, and what says which version of it they are."""
     import datasets
 
-    config = None
+    path, config = name, ""
     if not Path(name).exists():
-        name, _, config = name.partition(":")
-    if is_saved_dataset(Path(name)):
-        return load_saved(Path(name))
+        path, _, config = name.partition(":")
     try:
-        return datasets.load_dataset(name, config or None)
+        with _without_torch():
+            builder = datasets.load_dataset_builder(path, config or None)
+            if streaming:
+                return builder.as_streaming_dataset(), _revision(builder)
+            builder.download_and_prepare()
+            return builder.as_dataset(), _revision(builder)
     except Exception as error:  # the kinds differ between versions, and each is one line to a user
         raise UserError(
-            f"cannot load the dataset {name!r} ({_first_line(error)}); without a network, save it "
+            f"cannot load the dataset {name!r} ({first_line(error)}); without a network, save it "
             "elsewhere with save_to_disk and give that folder as data.source"
         ) from error
 
 
-def corpus_from_dataset(
-    dataset: Any, column: str = "text", *, val_fraction: float = 0.1, name: str = "the dataset"
-) -> Corpus:
-    """Make a corpus of a `datasets.Dataset` or `DatasetDict`; each row is a document.
+def _revision(builder: Any) -> str:
+    """Return what changes with the data: the commit of a hub dataset, the dates of local files."""
+    files = builder.config.data_files or {}
+    origins = {str(k): [list(v), getattr(v, "origin_metadata", "")] for k, v in files.items()}
+    return f"{builder.hash} {builder.config.name} {builder.config.version} {origins}"
 
-    Rows whose text is empty or missing are left out. A DatasetDict's own validation (or test)
-    split is held out; otherwise a share of the rows is.
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Keep `datasets` from importing torch, which streaming does only to share an epoch's number.
+
+    It costs 200 MB in each process that prepares data.
+    """
+    import datasets
+
+    before = datasets.config.TORCH_AVAILABLE
+    datasets.config.TORCH_AVAILABLE = before and "torch" in sys.modules
+    try:
+        yield
+    finally:
+        datasets.config.TORCH_AVAILABLE = before
+
+
+def corpus_from_dataset(
+    dataset: Any,
+    column: str = AUTO,
+    *,
+    split: str | None = None,
+    val_fraction: float = 0.1,
+    name: str = "the dataset",
+    fingerprint: str | None = None,
+) -> Corpus:
+    """Make a corpus of a `datasets.Dataset`, an `IterableDataset` or a dictionary of them.
+
+    Each row is a document; rows whose text is empty or missing are left out. A dictionary's own
+    validation (or test) split is held out; otherwise a share of the rows is.
+
+    Args:
+        dataset: the dataset.
+        column: see `columns.choose`.
+        split: the split to train on; by default the only one, or train.
+        val_fraction: share held out, where the dataset has no split for it.
+        name: what to call it in messages.
+        fingerprint: what tells these rows from others; without it, those of an `IterableDataset`
+            are read once to find out.
 
     Raises:
         UserError: if the column is missing or not text, or there is no train split.
     """
-    licence, origin = "see the dataset's card", "a Hugging Face dataset"
+    train, val = dataset, None
     if isinstance(dataset, Mapping):
-        train = dataset.get("train") if len(dataset) != 1 else next(iter(dataset.values()))
-        if train is None:
-            raise UserError(
-                f"{name} has no split 'train', only {', '.join(dataset) or 'none at all'}"
-            )
-        val = next((dataset[k] for k in VAL_NAMES if k in dataset), None)
-    else:
-        train, val = dataset, None
-    for part in (train,) if val is None or val is train else (train, val):
-        _check_column(part, column, name)
-    if val is None or val is train:
-        return Corpus(
-            name=name,
-            fingerprint=digest("dataset", column, train._fingerprint),
-            licence=train.info.license or licence,
-            origin=origin,
-            read=_unsplit_reader(train, column, val_fraction),
+        which, other = choose_splits(list(dataset), split, name)
+        train, val = dataset[which], None if other is None else dataset[other]
+    parts = [part for part in (train, val) if part is not None]
+    columns = [_column(part, column, name) for part in parts]
+    rows = [_documents(part, c) for part, c in zip(parts, columns, strict=True)]
+    licence = (train.info.license if train.info else None) or "see the dataset's card"
+    counted = hasattr(train, "num_rows")
+    if fingerprint is None and not counted:
+        if val is None:
+            return corpus_from_iterable(
+                lambda: (text for text in _texts(train, columns[0]) if text),
+                val_fraction=val_fraction, name=name, licence=licence,
+            )  # fmt: skip
+        raise UserError(
+            f"{name} holds streams in several splits; give one of them, such as dataset['train']"
         )
+    pieces = split_documents(rows[0], val_fraction, counted=counted)
+    if val is not None:
+        by_name = dict(zip(("train", "val"), rows, strict=True))
+        pieces = lambda part: chain.from_iterable(by_name[part]())  # noqa: E731
+    prints = [fingerprint or part._fingerprint for part in parts]
     return Corpus(
         name=name,
-        fingerprint=digest("datasets", column, train._fingerprint, val._fingerprint),
-        licence=train.info.license or licence,
-        origin=origin,
-        read=_split_reader(train, val, column),
-        fixed_split=True,
+        fingerprint=digest("datasets", str(split), *columns, *prints),
+        licence=licence,
+        origin=ORIGIN,
+        read=lambda part: joined(pieces(part)),
+        fixed_split=val is not None,
+        pieces=pieces,
     )
 
 
-def _split_reader(train: Any, val: Any, column: str) -> Read:
-    def read(split: Split) -> Iterator[str]:
-        return _rows(train if split == "train" else val, column)
+def _documents(dataset: Any, column: str) -> Documents:
+    def documents() -> Iterator[Iterable[Piece]]:
+        return (cut_in_pieces((text,)) for text in _texts(dataset, column) if text)
 
-    return read
-
-
-def _unsplit_reader(dataset: Any, column: str, fraction: float) -> Read:
-    """Split by row, counting only the rows that hold text."""
-    filled: list[NDArray[np.int64]] = []
-
-    def positions() -> NDArray[np.int64]:
-        if not filled:  # found when first needed: a cached preparation never reads the rows
-            texts = _column(dataset, column)
-            filled.append(np.array([i for i, text in enumerate(texts) if text], dtype=np.int64))
-        return filled[0]
-
-    def get(at: NDArray[np.int64]) -> Iterator[str]:
-        return _rows(dataset.select(positions()[at]), column)
-
-    return split_reader(lambda: len(positions()), get, fraction)
+    return documents
 
 
-def _rows(dataset: Any, column: str) -> Iterator[str]:
-    return (text for text in _column(dataset, column) if text)
-
-
-def _column(dataset: Any, column: str) -> Iterator[str | None]:
+def _texts(dataset: Any, column: str) -> Iterator[str | None]:
     """Iterate over one column, without decoding the others or holding more than a few rows."""
-    plain = dataset.select_columns([column]).with_format(None)
-    for rows in plain.iter(batch_size=_ROWS):
-        yield from rows[column]
-
-
-def _check_column(dataset: Any, column: str, name: str) -> None:
-    if not hasattr(dataset, "num_rows"):
+    with _without_torch():
+        plain = dataset if dataset.features is None else dataset.select_columns([column])
+    if hasattr(dataset, "num_rows"):
+        for rows in plain.with_format(None).iter(batch_size=_ROWS):
+            yield from rows[column]
+        return
+    try:
+        for i, row in enumerate(plain):
+            text = row.get(column)
+            if text is not None and not isinstance(text, str):
+                raise UserError(f"row {i}: {column!r} holds {type(text).__name__}, not text")
+            yield text
+    except (OSError, ConnectionError) as error:
         raise UserError(
-            f"{name} is a {type(dataset).__name__}, which cannot be counted; give a "
-            "datasets.Dataset, or a list of its texts"
-        )
-    columns = dataset.column_names
-    if column not in columns:
-        raise UserError(
-            f"{name} has no column {column!r}; it has {', '.join(columns) or 'none'}: choose one "
-            f"with --data.column{nearest(column, columns)}"
-        )
-    kind = getattr(dataset.features[column], "dtype", "a structure")
-    if kind not in ("string", "large_string"):
-        raise UserError(
-            f"the column {column!r} of {name} holds {kind}, not text; columns: {', '.join(columns)}"
-        )
+            f"the stream broke off ({first_line(error)}); run the same command again, or set "
+            "data.streaming to false to store the dataset first"
+        ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def _column(dataset: Any, column: str, name: str) -> str:
+    if dataset.features is None:  # a stream that does not say what it holds
+        kinds = sample_kinds(islice(dataset, SAMPLE))
+    else:
+        kinds = {
+            key: TEXT if (kind := getattr(value, "dtype", "a structure")) in _STRINGS else str(kind)
+            for key, value in dataset.features.items()
+        }
+    return choose(kinds, column, name)

@@ -1,0 +1,75 @@
+"""Folders that `datasets.save_to_disk` made, read without that library.
+
+Such a folder is a list of Arrow files. Reading them here needs neither the library nor the
+memory maps that it makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpt2lib.corpora.tables import arrow_table
+from gpt2lib.errors import UserError, nearest
+from gpt2lib.storage import read_json
+
+STATE = "state.json"
+INFO = "dataset_info.json"
+PARTS = "dataset_dict.json"
+VAL_NAMES = ("validation", "valid", "val", "dev", "test")
+"""What a held-out split may be called; the first that is there is taken."""
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Return whether `datasets.save_to_disk` made the folder."""
+    parts = (PARTS,), (STATE, INFO)
+    return any(all((folder / name).is_file() for name in names) for names in parts)
+
+
+def choose_splits(names: Sequence[str], wanted: str | None, where: str) -> tuple[str, str | None]:
+    """Return the split to train on and the one that is held out, None if there is none.
+
+    Raises:
+        UserError: if there is no split `wanted`, or it was not said which and there is no train.
+    """
+    listing = ", ".join(names) or "none at all"
+    train = wanted or (names[0] if len(names) == 1 else "train")
+    if train not in names:
+        hint = nearest(train, names) if wanted else "; choose one with --data.split"
+        raise UserError(f"{where} has no split {train!r}, only {listing}{hint}")
+    return train, next((name for name in VAL_NAMES if name in names and name != train), None)
+
+
+def saved_files(folder: Path, split: str | None) -> tuple[list[Path], list[Path] | None, str]:
+    """Return the Arrow files of a saved dataset.
+
+    Returns:
+        Those to train on, those held out (None if the dataset does not say), and the licence.
+
+    Raises:
+        UserError: if something of the folder is missing or damaged.
+    """
+    try:
+        if not (folder / PARTS).is_file():
+            if split is not None:
+                raise UserError(f"{folder} has no splits, so --data.split {split} cannot be chosen")
+            return _arrow_files(folder), None, _licence(folder)
+        names = read_json(folder / PARTS)["splits"]
+        train, val = choose_splits(names, split, folder.name)
+        held = None if val is None else _arrow_files(folder / val)
+        return _arrow_files(folder / train), held, _licence(folder / train)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"cannot read the dataset in {folder}: it lacks {error}") from error
+
+
+def _arrow_files(folder: Path) -> list[Path]:
+    paths = [folder / entry["filename"] for entry in read_json(folder / STATE)["_data_files"]]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"cannot read the dataset in {folder}: {path.name} is missing")
+        arrow_table(path).kinds()  # a damaged file is found before anything is made of it
+    return paths
+
+
+def _licence(folder: Path) -> str:
+    return read_json(folder / INFO).get("license") or "see the dataset's card"
