@@ -23,10 +23,12 @@ class Interrupted(Exception):
 
     Attributes:
         signum: the signal; a process that stops because another one was asked to has SIGTERM.
+        step: updates made.
     """
 
     def __init__(self, signum: int, run: Path, step: int) -> None:
         self.signum = signum or int(signal.SIGTERM)
+        self.step = step
         super().__init__(
             f"stopped at step {step}; a checkpoint is written. "
             f"The same command with --out {run} goes on from there"

@@ -318,7 +318,7 @@ def test_resuming_says_whether_it_is_still_bitwise(
 def test_the_best_checkpoint_is_kept_beside_the_newest(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([5.0, 4.0, 2.0, 3.0, 3.5, 3.6, 3.7, 3.8, 3.9])
+    losses = iter([5.0, 4.0, 2.0, 3.0, 3.5, 3.6, 3.7, 3.8, 3.9, 4.0])
     scores = {"perplexity": 1.0, "bits_per_byte": 1.0, "tokens": 1}
     monkeypatch.setattr(trainer, "score", lambda *_, **__: {"loss": next(losses), **scores})
     run = tmp_path / "run"
@@ -326,7 +326,7 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(
     assert [p.name for p in checkpoints(run)] == ["step-00000002", "step-00000007", "step-00000008"]
     assert result["best"] == {"step": 2, "val_loss": 2.0, "checkpoint": "step-00000002"}
     without = config(text, eval_every=1, save_every=1, keep=2, sample_tokens=0, keep_best=False)
-    losses = iter([5.0, 4.0, 2.0, 3.0, 3.5, 3.6, 3.7, 3.8, 3.9])
+    losses = iter([5.0, 4.0, 2.0, 3.0, 3.5, 3.6, 3.7, 3.8, 3.9, 4.0])
     train(without, tmp_path / "newest")
     assert [p.name for p in checkpoints(tmp_path / "newest")] == ["step-00000007", "step-00000008"]
 

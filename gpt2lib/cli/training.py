@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,8 @@ def train(argv: list[str]) -> int:
         result = run_training(config, folder, resume=values["resume"])
     except Interrupted as stop:
         if is_main_process():
-            print(f"gpt2lib: {stop}", file=sys.stderr)
+            print(f"gpt2lib: stopped at step {stop.step}; a checkpoint is written", file=sys.stderr)
+            print(f"to go on: {_again(argv, folder)}", file=sys.stderr)
         return 128 + int(stop.signum)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
@@ -45,6 +48,16 @@ def train(argv: list[str]) -> int:
         write_report(folder)
         print_result(result, folder)
     return 0
+
+
+def _again(argv: list[str], folder: Path) -> str:
+    """Return the command that goes on with the run, to be copied."""
+    words = ["gpt2lib", "train", *argv]
+    named = any(word == "--out" or word.startswith("--out=") for word in argv)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        words[:1] = ["accelerate", "launch", "--num_processes", str(processes), "-m", "gpt2lib"]
+    return shlex.join(words if named else [*words, "--out", str(folder)])
 
 
 def _parse(argv: list[str]) -> dict[str, Any]:
