@@ -99,6 +99,11 @@ def cut_in_pieces(chunks: Iterable[str]) -> Iterator[Piece]:
     yield Piece(text, True)
 
 
+def text_in_pieces(text: str) -> Iterable[Piece]:
+    """Cut a document that is in memory, as `cut_in_pieces` does."""
+    return (Piece(text, True),) if len(text) <= PIECE else cut_in_pieces((text,))
+
+
 def _place(text: str, start: int) -> int | None:
     """Return where to cut: behind the first good place from `start` on, as far as it is known."""
     if len(text) <= start + 1:

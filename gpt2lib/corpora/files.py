@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from gpt2lib.corpora.base import Corpus, Piece, cut_in_pieces, digest, joined
+from gpt2lib.corpora.base import Corpus, Piece, cut_in_pieces, digest, joined, text_in_pieces
 from gpt2lib.corpora.columns import AUTO, Table
 from gpt2lib.corpora.decoding import COMPRESSION, kind_of, sha256, text_chunks
 from gpt2lib.corpora.rows import csv_table, json_table
@@ -113,7 +113,7 @@ def _documents(paths: Sequence[Path], columns: dict[Path, str | None], encoding:
             elif column is not None:
                 for text in table(path, encoding).texts(column):
                     if text:
-                        yield cut_in_pieces((text,))
+                        yield text_in_pieces(text)
 
     return documents
 

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.corpora.base import Corpus, Piece, cut_in_pieces, digest, first_line, joined
+from gpt2lib.corpora.base import Corpus, Piece, digest, first_line, joined, text_in_pieces
 from gpt2lib.corpora.columns import AUTO, TEXT, choose
 from gpt2lib.corpora.iterables import corpus_from_iterable
 from gpt2lib.corpora.rows import SAMPLE, sample_kinds
@@ -160,7 +160,7 @@ def corpus_from_dataset(
 
 def _documents(dataset: Any, column: str) -> Documents:
     def documents() -> Iterator[Iterable[Piece]]:
-        return (cut_in_pieces((text,)) for text in _texts(dataset, column) if text)
+        return (text_in_pieces(text) for text in _texts(dataset, column) if text)
 
     return documents
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from gpt2lib.corpora.base import Corpus, Piece, Read, cut_in_pieces, digest, joined
+from gpt2lib.corpora.base import Corpus, Piece, Read, digest, joined, text_in_pieces
 from gpt2lib.corpora.named import cache_dir
 from gpt2lib.corpora.splitting import split_documents
 from gpt2lib.errors import UserError
@@ -74,7 +74,7 @@ def corpus_from_iterable(
 
     def documents() -> Iterator[Iterable[Piece]]:
         seen = checked() if known is None else _same(checked(), known[0], name)
-        return (cut_in_pieces((text,)) for text in seen)
+        return (text_in_pieces(text) for text in seen)
 
     pieces = split_documents(documents, val_fraction)
     read: Read = lambda split: joined(pieces(split))  # noqa: E731

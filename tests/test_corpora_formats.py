@@ -1,0 +1,433 @@
+"""Files of every kind: the same documents, in bounded memory, with one line for what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+from itertools import chain, pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt2lib import corpora
+from gpt2lib.config import DataConfig
+from gpt2lib.corpora import base, decoding, splitting
+from gpt2lib.corpora.base import Piece, cut_in_pieces, joined
+from gpt2lib.errors import UserError
+from gpt2lib.tokenizer import CharTokenizer, train_bpe
+
+TEXTS = [
+    'plain, with a comma and "quotes"',
+    "two\nlines and a\ttab",
+    "windows\r\nlines",
+    "ünïcode \u2028 日本語 🙂",
+    " spaces at both ends ",
+    "null",
+    *(f"document {i}" for i in range(30)),
+]
+ROWS = [TEXTS[0], "", *TEXTS[1:], ""]  # empty texts are no documents
+TABLE = pa.table({"id": range(len(ROWS)), "body": ROWS, "score": [0.5] * len(ROWS)})
+
+
+def write_json(path):
+    rows = (json.dumps(row, ensure_ascii=i % 2 == 0) for i, row in enumerate(TABLE.to_pylist()))
+    path.write_text("\n\n".join(rows) + "\n", encoding="utf-8", newline="")
+
+
+def write_csv(path, comma=","):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=comma)
+        writer.writerows([TABLE.column_names, *(row.values() for row in TABLE.to_pylist())])
+
+
+def write_stream(path, table=TABLE):
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+
+
+def write_file(path):
+    with pa.ipc.new_file(path, TABLE.schema) as writer:
+        writer.write_table(TABLE, max_chunksize=7)
+
+
+WRITERS = {
+    "a.jsonl": write_json,
+    "a.ndjson": write_json,
+    "a.json": write_json,
+    "a.csv": write_csv,
+    "a.tsv": lambda path: write_csv(path, "\t"),
+    "a.parquet": lambda path: parquet.write_table(TABLE, path, row_group_size=10),
+    "stream.arrow": write_stream,
+    "file.arrow": write_file,
+    "a.feather": lambda path: feather.write_feather(TABLE, path),
+}
+
+
+def compress(path, suffix):
+    data = path.read_bytes()
+    packed = {
+        "": data,
+        ".gz": gzip.compress(data[:99]) + gzip.compress(data[99:]),  # two members, as `cat` makes
+        ".zst": pa.compress(data, codec="zstd", asbytes=True),
+    }[suffix]
+    target = path.with_name(path.name + suffix)
+    target.write_bytes(packed)
+    return target
+
+
+def load(source, **fields):
+    return corpora.load_corpus(DataConfig(source=str(source), **fields))
+
+
+def both(corpus):
+    return list(corpus.train()), list(corpus.val())
+
+
+# --- the same documents --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_kind_holds_the_same_documents(tmp_path, name, suffix):
+    WRITERS[name](tmp_path / name)
+    path = compress(tmp_path / name, suffix)
+    corpus = load(path, val_fraction=0.0)
+    assert both(corpus) == (TEXTS, [])
+    assert both(load(path, column="body", val_fraction=0.0)) == (TEXTS, [])
+    held = corpora.held_out(len(TEXTS), 0.2)
+    train, val = both(load(path, val_fraction=0.2))
+    assert train == [text for text, out in zip(TEXTS, held, strict=True) if not out]
+    assert val == [text for text, out in zip(TEXTS, held, strict=True) if out]
+    # The fingerprint is that of the content, wherever it lies, and of the column.
+    (tmp_path / "elsewhere").mkdir()
+    moved = path.rename(tmp_path / "elsewhere" / f"b{''.join(path.suffixes)}")
+    assert load(moved).fingerprint == corpus.fingerprint
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_text_files_compressed(tmp_path, suffix):
+    path = tmp_path / "notes.tex"
+    path.write_bytes(b"\xef\xbb\xbf" + "Zürich\r\nand more\n".encode())
+    path = compress(path, suffix)
+    assert both(load(path, val_fraction=0.0)) == (["Zürich\r\nand more\n"], [])
+    with pytest.raises(UserError, match="is not ascii: byte 0xef at offset 0"):
+        load(path, encoding="ascii")
+
+
+def test_a_folder_of_many_kinds(tmp_path):
+    parquet.write_table(pa.table({"text": ["p1", "p2"]}), tmp_path / "c.parquet")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.csv").write_text("text,id\nc1,1\n", encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"story": "j1", "text": null}\n', encoding="utf-8")
+    (tmp_path / "a.txt").write_text("t1", encoding="utf-8")
+    compress(tmp_path / "a.txt", ".gz").rename(tmp_path / "d.md.GZ")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "z.parquet").write_bytes(b"")
+    write_stream(tmp_path / "e.arrow", pa.table({"text": pa.array([], pa.string())}))
+    train, val = both(load(tmp_path, val_fraction=0.0))
+    assert (train, val) == (["t1", "j1", "p1", "p2", "t1", "c1"], [])
+    assert sorted(corpora.documents(str(tmp_path / "*.*[lt]"))) == ["j1", "p1", "p2", "t1"]
+
+
+def test_kinds_of_text_columns(tmp_path):
+    for kind in (pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()):
+        table = pa.table({"a": pa.array(["x", None, "", "y"], kind), "n": [1, 2, 3, 4]})
+        write_stream(tmp_path / "a.arrow", table)
+        assert both(load(tmp_path / "a.arrow", val_fraction=0.0)) == (["x", "y"], [])
+
+
+def test_the_encoding_holds_for_json_and_csv(tmp_path):
+    for name, text in [
+        ("a.jsonl", '{"text": "ç"}\n{"text": "é"}\n'),
+        ("a.csv", "text,n\nç,1\né,2\n"),
+    ]:
+        (tmp_path / name).write_text(text, encoding="utf-16")
+        assert both(load(tmp_path / name, encoding="utf-16", val_fraction=0.0)) == (["ç", "é"], [])
+        with pytest.raises(UserError, match=r"is not utf-8: byte 0xff at offset 0; .*utf-16"):
+            load(tmp_path / name)
+
+
+def test_the_fingerprint_follows_content_column_and_kind(tmp_path):
+    def prints(text, suffix="csv", **fields):
+        path = tmp_path / f"a.{suffix}"
+        path.write_text(text, encoding="utf-8")
+        return load(path, **fields).fingerprint
+
+    rows = "text,other\na,b\n"
+    seen = [
+        prints(rows),
+        prints(rows, column="other"),
+        prints(rows, "txt"),
+        prints(rows, "tsv.txt"),
+    ]
+    assert prints(rows, column="text") == seen[0] and seen[2] == seen[3]
+    assert len({*seen, prints(rows + "c,d\n"), prints(rows, encoding="latin-1")}) == 5
+
+
+def test_reading_imports_no_torch(tmp_path):
+    for name, write in WRITERS.items():
+        write(tmp_path / name)
+    code = (
+        "import sys; from gpt2lib.corpora import documents; "
+        f"assert len(list(documents({str(tmp_path)!r}))) == {len(WRITERS) - 1} * {len(TEXTS)}; "
+        "assert not {'torch', 'datasets', 'pandas', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- pieces --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(base, "PIECE", 40)
+    monkeypatch.setattr(base, "LONGEST", 200)
+    monkeypatch.setattr(decoding, "CHUNK", 7)
+
+
+PROSE = (
+    "It's a  long\n\n tale, told\r\nin 12 345 words… ça  va? 日本語 🙂\t tabs \u2028 end.  \n" * 40
+)
+
+
+def test_pieces_have_the_ids_of_the_whole(small_pieces, tmp_path):
+    (tmp_path / "a.txt").write_text(PROSE, encoding="utf-8", newline="")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": PROSE[::-1]}), encoding="utf-8")
+    corpus = load(tmp_path, val_fraction=0.0)
+    pieces = list(corpus.in_pieces("train"))
+    assert list(joined(pieces)) == list(corpus.train()) == [PROSE, PROSE[::-1]]
+    assert [piece.ends for piece in pieces].count(True) == 2 and len(pieces) > 60
+    assert max(len(piece.text) for piece in pieces) < 80
+    tokenizers = train_bpe([PROSE], 400), CharTokenizer.train([PROSE])
+    for tokenizer in tokenizers:
+        cut = [token for piece in pieces for token in tokenizer.encode(piece.text)]
+        assert cut == [token for text in corpus.train() for token in tokenizer.encode(text)]
+
+
+@given(st.lists(st.text(alphabet="ab \n\r\té日", max_size=60)))
+@settings(max_examples=200)
+def test_pieces_do_not_depend_on_chunks(chunks):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "PIECE", 5)
+        patch.setattr(base, "LONGEST", 20)
+        whole = "".join(chunks)
+        pieces = list(cut_in_pieces(chunk for chunk in chunks if chunk))
+        assert pieces == list(cut_in_pieces(iter(whole)))
+        assert "".join(piece.text for piece in pieces) == whole
+        assert [piece.ends for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+        assert all(0 < len(piece.text) <= 20 for piece in pieces) or not whole
+        for piece, after in pairwise(pieces):
+            good = not piece.text[-1].isspace() and after.text[0] in " \n"
+            assert good or len(piece.text) == 20
+
+
+@given(st.text(alphabet="ab\n", max_size=300), st.floats(0.01, 0.99), st.integers(1, 50))
+@settings(max_examples=300)
+def test_a_document_in_pieces_is_cut_as_a_whole(text, fraction, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitting, "LINE", 20)
+        starts = range(0, len(text), size)
+        pieces = [Piece(text[i : i + size], i + size >= len(text)) for i in starts]
+        documents = lambda: iter([iter(pieces)] if text else [])  # noqa: E731
+        read = splitting.split_documents(documents, fraction)
+        parts = tuple("".join(piece.text for piece in read(s)) for s in ("train", "val"))
+        assert parts == corpora.split_text(text, fraction)
+        for split in ("train", "val"):
+            ends = [piece.ends for piece in read(split)]
+            assert ends == [False] * (len(ends) - 1) + [True] * bool(ends)
+            assert all(piece.text for piece in read(split))
+
+
+def test_one_text_is_split_by_its_end_also_in_a_table(tmp_path, small_pieces):
+    (tmp_path / "a.txt").write_text(PROSE, encoding="utf-8", newline="")
+    parquet.write_table(pa.table({"text": ["", PROSE]}), tmp_path / "a.parquet")
+    expected = corpora.split_text(PROSE, 0.25)
+    for name in ("a.txt", "a.parquet"):
+        (train,), (val,) = both(load(tmp_path / name, val_fraction=0.25))
+        assert (train, val) == expected and len(val) > 100
+
+
+# --- which documents are held out ----------------------------------------------------------------
+
+
+def test_many_documents_are_not_all_counted(monkeypatch):
+    monkeypatch.setattr(splitting, "COUNTED", 1000)
+    made = []
+
+    def texts(n):
+        def documents():
+            for i in range(n):
+                made.append(i)
+                yield [Piece(f"{i}", True)]
+
+        return documents
+
+    for n in (999, 1000, 1001, 5000):
+        read = splitting.split_documents(texts(n), 0.1)
+        val = [int(piece.text) for piece in read("val")]
+        assert made.count(0) == 2 and made.count(n - 1) == (2 if n <= 1001 else 1)
+        assert val == list(np.flatnonzero(corpora.held_out(n, 0.1)))
+        assert sorted(val + [int(piece.text) for piece in read("train")]) == list(range(n))
+        made.clear()
+    assert 400 < len(val) < 600
+    for fraction, least in ((1e-12, 1), (1 - 1e-12, 4999)):  # never none, never all
+        held = corpora.held_out(5000, fraction).sum()
+        assert 1 <= held <= 4999 and abs(held - least) < 10
+
+
+# --- what is wrong -------------------------------------------------------------------------------
+
+
+def refused(path, *said, **fields):
+    """Read it all; return the one line that is said of it."""
+    with pytest.raises(UserError) as caught:
+        list(chain(*both(load(path, **fields))))
+    line = str(caught.value)
+    assert "\n" not in line and all(part in line for part in said), line
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ('{"text": "a"}\n\n{"text": "b"\n', ["line 3 is not JSON", "Expecting ',' delimiter"]),
+        ('{"text": "a"}\nnot\n', ["a.jsonl, line 2 is not JSON: Expecting value at column 1"]),
+        ('{"text": "a"}\n{"txt": "b"}\n', ["a.jsonl, line 2: there is no key 'text', only txt"]),
+        ('{"text": "a"}\n{"text": 7}\n', ["a.jsonl, line 2: 'text' holds numbers, not text"]),
+        ('{"text": "a"}\n{"text": {}}\n', ["line 2: 'text' holds objects, not text"]),
+        ('{"text": "a"}\n["b"]\n', ["a.jsonl, line 2 holds lists, not an object"]),
+        ('{"text": "a"}\nnull\n', ["a.jsonl, line 2 holds null, not an object"]),
+        ('{"text": "a"}\n{"text": "\\ud83d"}\n', ["line 2 holds half a character (\\ud83d)"]),
+        ('{"text": "a"}\n' + "[" * 100_000, ["a.jsonl, line 2"]),
+        ('{"body": "a", "title": "b", "n": 1}\n', [
+            "2 columns of text and none called 'text'; choose one with --data.column: ",
+            "body (text), title (text), n (numbers)",
+        ]),
+        ('{"n": 1, "l": [2], "ok": true}\n', ["no column of text", "ok (true or false)"]),
+        ('{"text": ""}\n{"text": null}\n', ["column 'text' of a.jsonl holds no text"]),
+        ("\n\n", ["a.jsonl holds no text"]),
+        ("", ["a.jsonl is empty (0 bytes)"]),
+    ],
+)  # fmt: skip
+def test_bad_json(tmp_path, rows, said):
+    (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8")
+    refused(tmp_path / "a.jsonl", *said)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("text,n\na,1\nb,2,3\n", ["line 3 ends a row of 3 values, but the first row names 2"]),
+        ('text,n\n"a\nb",1\nc\n', ["line 4 ends a row of 1 values"]),
+        ('text,n\n"a,1\n', ["line 2 is not CSV: unexpected end of data"]),
+        ("n,m\n1,2\n", ["no column of text", "n (numbers), m (numbers)"]),
+        ("text,n\n,1\n", ["column 'text' of a.csv holds no text"]),
+        ("text,n\n", ["a.csv holds no text"]),
+    ],
+)
+def test_bad_csv(tmp_path, rows, said):
+    (tmp_path / "a.csv").write_text(rows, encoding="utf-8")
+    refused(tmp_path / "a.csv", *said)
+
+
+def test_csv_with_a_long_text(tmp_path):
+    (tmp_path / "a.csv").write_text(f'text,n\n"{"word " * 100_000}",1\n', encoding="utf-8")
+    assert list(load(tmp_path / "a.csv", val_fraction=0.0).train()) == ["word " * 100_000]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_wrong_column(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    refused(tmp_path / name, "no column 'bodi'", "did you mean 'body'", column="bodi")
+    refused(tmp_path / name, "'id' of", "not text; columns: id (", column="id")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "stream.arrow", "file.arrow", "a.feather"])
+def test_a_damaged_table(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path)
+    data = path.read_bytes()
+    for damaged in (data[: len(data) // 2], b"junk" * 20, data[:20], b"x"):
+        path.write_bytes(damaged)
+        refused(path, f"cannot read {path}: ", f"or no {path.suffix[1:]} file")
+    path.write_bytes(b"")
+    refused(path, f"{name} is empty (0 bytes)")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet"])
+def test_a_damaged_archive(tmp_path, name):
+    (tmp_path / name).write_text("word\n" * 1000, encoding="utf-8")
+    if name in WRITERS:
+        WRITERS[name](tmp_path / name)
+    for suffix, kind in ((".gz", "gzip"), (".zst", "zstd")):
+        path = compress(tmp_path / name, suffix)
+        for damaged in (path.read_bytes()[:-3], b"plain text"):
+            path.write_bytes(damaged)
+            refused(path, f"cannot read {path}: ", f"it is damaged or no {kind} file")
+
+
+def test_text_that_is_not_utf_8_in_a_table(tmp_path):
+    bad = pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+    write_stream(tmp_path / "a.arrow", pa.table({"text": bad}))
+    refused(tmp_path / "a.arrow", "holds text that is not UTF-8")
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+PEAK = """
+import resource, sys, time
+from gpt2lib.config import DataConfig
+from gpt2lib.corpora import load_corpus
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+small, large = (load_corpus(DataConfig(source=path)) for path in sys.argv[1:])
+def read(corpus):
+    return sum(len(piece.text) for part in ("train", "val") for piece in corpus.in_pieces(part))
+read(small)
+before = peak()
+start = time.perf_counter()
+print(read(large), peak() - before, peak(), time.perf_counter() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl", "a.csv", "a.parquet", "a.arrow"])
+def test_memory_does_not_grow_with_the_file(tmp_path, name):
+    line = "The memory that is needed does not grow with the file that is read. " * 3
+    row = line.strip() + "\n"
+    n = 200_000_000 // len(row)
+    for folder, count in (("small", 20_000), ("large", n)):
+        path = tmp_path / folder / name
+        path.parent.mkdir()
+        if name == "a.txt":
+            path.write_text(row * count, encoding="utf-8")
+        elif name == "a.txt.gz":
+            path.write_bytes(gzip.compress((row * count).encode(), 1))
+        elif name == "a.jsonl":
+            path.write_text((json.dumps({"text": row}) + "\n") * count, encoding="utf-8")
+        elif name == "a.csv":
+            path.write_text("text\n" + f'"{row}"\n' * count, encoding="utf-8")
+        else:
+            table = pa.table({"text": [row] * count})
+            if name == "a.parquet":
+                parquet.write_table(table, path, use_dictionary=False)
+            else:
+                with pa.ipc.new_stream(path, table.schema) as writer:
+                    writer.write_table(table, max_chunksize=1000)
+    paths = [str(tmp_path / folder / name) for folder in ("small", "large")]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *paths], check=True, capture_output=True, text=True
+    )
+    read, grown, peak, seconds = done.stdout.split()
+    assert int(read) == len(row) * n
+    mb = n * len(row) / 1e6
+    print(f"{name}: {mb:.0f} MB, {grown} MiB more, peak {peak} MiB, {float(seconds):.1f} s")
+    assert float(grown) < 40, f"{grown} MiB more for {mb:.0f} MB"
