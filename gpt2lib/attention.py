@@ -21,7 +21,7 @@ from gpt2lib.config import GPTConfig
 from gpt2lib.flex import flex
 from gpt2lib.kv_cache import LayerCache
 from gpt2lib.local_attention import chunked, local_pattern
-from gpt2lib.masks import Causal, Mask, dense, layer_mask, table
+from gpt2lib.masks import Causal, Mask, Written, dense, layer_mask, table
 from gpt2lib.positions import Turn
 
 EAGER_UP_TO = 512
@@ -36,6 +36,8 @@ Places = tuple[Tensor, Tensor]
 
 def allowed_table(q: Tensor, k: Tensor, mask: Mask, places: Places | None) -> Tensor:
     """Return who may look at whom, ready to be broadcast over (B, nh, n_query, n_key)."""
+    if isinstance(mask, Written):
+        return mask.allowed
     if places is None:
         return dense(mask, q.size(-2), k.size(-2), q.device, n_head=q.size(1))
     return table(mask, *places, n_head=q.size(1))
@@ -142,13 +144,21 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.mask = layer_mask(config, layer)
 
-    def forward(self, x: Tensor, turn: Turn, cache: LayerCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        turn: Turn,
+        cache: LayerCache | None = None,
+        mask: Mask | None = None,
+    ) -> Tensor:
         """Map x, (B, T, C), to (B, T, C); place t depends on places 0 to t only.
 
         Args:
             x: (B, T, C).
             turn: what the positions do to queries and keys.
             cache: keys and values of earlier places, which x then continues.
+            mask: who may look at whom; by default the layer's own mask, which is the same in
+                every row.
         """
         B, T, C = x.shape
         q, k, v = (  # heads become a batch dimension: (B, nh, T, hs), 2 × (B, nkv, T, hs)
@@ -158,6 +168,7 @@ class CausalSelfAttention(nn.Module):
         q, k, places = turn(q), turn(k), None
         if cache is not None:
             k, v, places = cache.extend(k, v)
-        y = attend(q, k, v, self.mask, self.dropout if self.training else 0.0, places)
+        mask = self.mask if mask is None else mask
+        y = attend(q, k, v, mask, self.dropout if self.training else 0.0, places)
         y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
         return F.dropout(self.c_proj(y), self.dropout, self.training)  # (B, T, C)

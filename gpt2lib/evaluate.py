@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gpt2lib.data import TokenFile, eval_batches
+from gpt2lib.data import TokenFile, document_ids, eval_batches
 from gpt2lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def score(
     batch_size: int = 16,
     limit: int | None = None,
     accelerator: Accelerator | None = None,
+    eot: int | None = None,
 ) -> dict[str, float]:
     """Score a token file in non-overlapping windows, every token but the first exactly once.
 
@@ -56,6 +57,8 @@ def score(
         limit: number of batches; None scores the whole file.
         accelerator: where and in which precision to compute; the processes share the batches.
             None computes on the model's device in its own precision.
+        eot: the end-of-text token, for a model that reads each document by itself; it is then
+            called as `model(idx, targets, documents)`. None for one that reads across them.
 
     Returns:
         `loss` (nats a token), `perplexity`, `bits_per_byte`, `tokens` (how many were scored).
@@ -73,7 +76,9 @@ def score(
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     for i, (idx, targets) in enumerate(eval_batches(tokens, block_size, batch_size, limit)):
         if i % world == rank:
-            loss, count = model(idx.to(device), targets.to(device))
+            idx, targets = idx.to(device), targets.to(device)
+            documents = () if eot is None else (document_ids(idx, eot),)
+            loss, count = model(idx, targets, *documents)
             total += torch.tensor([loss.item(), count.item()], dtype=torch.float64)
     if accelerator is not None and world > 1:
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()

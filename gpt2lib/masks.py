@@ -110,6 +110,44 @@ class GlobalTokens(Mask):
         return seen
 
 
+@dataclass(frozen=True, eq=False)
+class PerDocument(Mask):
+    """A mask that holds in each document by itself: nobody looks into another document.
+
+    The mask is asked at the places that queries and keys have in their document, so that place 0
+    of a window's global tokens is the first token of every document.
+
+    Attributes:
+        mask: who may look at whom in one document.
+        documents: (B, T), the number of the document that each token of a row belongs to.
+        places: (B, T), the place of each token in its document.
+    """
+
+    mask: Mask
+    documents: Tensor
+    places: Tensor
+
+    def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        """Return True where both are of one document and its mask allows it."""
+        together = self.documents[b, q_idx] == self.documents[b, kv_idx]
+        return together & self.mask(b, h, self.places[b, q_idx], self.places[b, kv_idx])
+
+
+@dataclass(frozen=True, eq=False)
+class Written(Mask):
+    """A mask that is written out already, for layers that share it.
+
+    Attributes:
+        allowed: True where a query may look, (B, 1 or nh, n_query, n_key).
+    """
+
+    allowed: Tensor
+
+    def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        """Look the answer up."""
+        return self.allowed[b, h % self.allowed.size(1), q_idx, kv_idx]
+
+
 def layer_mask(config: GPTConfig, layer: int) -> Mask:
     """Return the mask of one layer: causal, and where a window is set, no more than that."""
     window = config.windows[layer]
@@ -122,7 +160,9 @@ def layer_mask(config: GPTConfig, layer: int) -> Mask:
     return Causal() & near
 
 
-def table(mask: Mask, q_idx: Tensor, kv_idx: Tensor, n_head: int = 1) -> Tensor:
+def table(
+    mask: Mask, q_idx: Tensor, kv_idx: Tensor, n_head: int = 1, n_row: int | None = None
+) -> Tensor:
     """Write a mask out for these queries and keys.
 
     Args:
@@ -131,6 +171,7 @@ def table(mask: Mask, q_idx: Tensor, kv_idx: Tensor, n_head: int = 1) -> Tensor:
         kv_idx: the places of the keys, (n_key,) or (B, n_key); one below 0 is empty, and seen by
             nobody.
         n_head: number of heads to ask for.
+        n_row: number of batch rows to ask for, where the mask itself differs by row.
 
     Returns:
         True where the query may look: (n_query, n_key) if neither row nor head matters, and
@@ -141,9 +182,25 @@ def table(mask: Mask, q_idx: Tensor, kv_idx: Tensor, n_head: int = 1) -> Tensor:
     keys = kv_idx[..., None, :]  # (..., 1, n_key)
     if rows:
         queries, keys = (i.unsqueeze(-3) for i in (queries, keys))  # a dimension for the heads
-    b = torch.zeros((), dtype=torch.long, device=q_idx.device)
-    h = torch.arange(n_head, device=q_idx.device)[:, None, None] if n_head > 1 else b
+    zero = torch.zeros((), dtype=torch.long, device=q_idx.device)
+    b = zero if n_row is None else torch.arange(n_row, device=q_idx.device)[:, None, None, None]
+    h = torch.arange(n_head, device=q_idx.device)[:, None, None] if n_head > 1 else zero
     return mask(b, h, queries, keys) & (keys >= 0)
+
+
+def write_per_document(mask: Mask, documents: Tensor, places: Tensor, n_head: int) -> Written:
+    """Write a mask out for rows that hold several documents each.
+
+    Args:
+        mask: who may look at whom in one document.
+        documents, places: as in `PerDocument`, (B, T).
+        n_head: number of heads, which matters where the mask differs by head.
+
+    Returns:
+        The table, (B, 1 or nh, T, T): B·T² bytes, or nh times as many.
+    """
+    at = torch.arange(documents.size(1), device=documents.device)
+    return Written(table(PerDocument(mask, documents, places), at, at, n_head, documents.size(0)))
 
 
 def dense(

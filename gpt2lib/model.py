@@ -18,7 +18,8 @@ from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.kv_cache import KVCache, LayerCache
 from gpt2lib.loss import next_token_loss
-from gpt2lib.positions import POSITIONS, Turn
+from gpt2lib.masks import Mask, layer_mask, write_per_document
+from gpt2lib.positions import POSITIONS, Turn, places_in
 from gpt2lib.weight_init import init_weights, tie
 
 
@@ -56,9 +57,15 @@ class Block(nn.Module):
         self.ln_2 = layer_norm(config)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, turn: Turn, cache: LayerCache | None = None) -> Tensor:
-        """Map the residual stream, (B, T, C), to (B, T, C)."""
-        x = x + self.attn(self.ln_1(x), turn, cache)
+    def forward(
+        self,
+        x: Tensor,
+        turn: Turn,
+        cache: LayerCache | None = None,
+        mask: Mask | None = None,
+    ) -> Tensor:
+        """Map the residual stream, (B, T, C), to (B, T, C); the arguments are attention's."""
+        x = x + self.attn(self.ln_1(x), turn, cache, mask)
         x = x + self.mlp(self.ln_2(x))
         return x
 
@@ -72,9 +79,15 @@ class PartialBlock(Block):
         if "mlp" in config.without:
             del self.ln_2, self.mlp
 
-    def forward(self, x: Tensor, turn: Turn, cache: LayerCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        turn: Turn,
+        cache: LayerCache | None = None,
+        mask: Mask | None = None,
+    ) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        y = self.attn(self.ln_1(x), turn, cache)
+        y = self.attn(self.ln_1(x), turn, cache, mask)
         x = x + y if self.residual else y
         if hasattr(self, "mlp"):
             y = self.mlp(self.ln_2(x))
@@ -90,7 +103,12 @@ def layer_norm(config: GPTConfig) -> nn.Module:
 
 
 class Transformer(nn.Module):
-    """The trunk: embeddings, blocks and a last layer norm; tokens in, residual stream out."""
+    """The trunk: embeddings, blocks and a last layer norm; tokens in, residual stream out.
+
+    Attributes:
+        gradient_checkpointing: whether training computes the activations of the blocks again in
+            the backward pass instead of keeping them; for a number k, those of every k-th block.
+    """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -100,26 +118,44 @@ class Transformer(nn.Module):
         self.h = nn.ModuleList(block(config, layer) for layer in range(config.n_layer))
         self.ln_f = layer_norm(config)
         self.dropout = config.dropout
-        self.gradient_checkpointing = False
+        own = [layer_mask(config, layer) for layer in range(config.n_layer)]
+        self.kinds = list(dict.fromkeys(own))  # the masks there are, and which each layer has
+        self.kind, self.n_head = [self.kinds.index(mask) for mask in own], config.n_head
+        self.gradient_checkpointing: bool | int = False
 
-    def forward(self, idx: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, idx: Tensor, cache: KVCache | None = None, documents: Tensor | None = None
+    ) -> Tensor:
         """Map token ids, (B, T), to the normalised residual stream, (B, T, C).
 
-        With a cache, idx holds the tokens that follow those in it.
+        With a cache, idx holds the tokens that follow those in it, and documents must be None.
         """
         T = idx.size(1)
         places = torch.arange(T, device=idx.device) if cache is None else cache.places(T)
+        places = places if documents is None else places_in(documents)
+        masks = self.masks(documents, places)
         x = self.wpe.embed(self.wte(idx), places)  # (B, T, C)
         x = F.dropout(x, self.dropout, self.training)
         turn = self.wpe.turn(places)
         for i, block in enumerate(self.h):
-            if self.gradient_checkpointing and self.training:
-                x = checkpoint(block, x, turn, use_reentrant=False)
+            every = int(self.gradient_checkpointing) if self.training else 0
+            if every and i % every == 0:
+                x = checkpoint(block, x, turn, None, masks[i], use_reentrant=False)
             else:
-                x = block(x, turn, None if cache is None else cache.layers[i])
+                x = block(x, turn, None if cache is None else cache.layers[i], masks[i])
         if cache is not None:
             cache.advance()
         return self.ln_f(x)  # type: ignore[no-any-return]
+
+    def masks(self, documents: Tensor | None, places: Tensor) -> list[Mask | None]:
+        """Return the mask of each layer for these documents; None stands for the layer's own.
+
+        A table is B·T² bytes, so layers with the same mask share one.
+        """
+        if documents is None:
+            return [None] * len(self.h)
+        tables = [write_per_document(kind, documents, places, self.n_head) for kind in self.kinds]
+        return [tables[kind] for kind in self.kind]
 
 
 class GPT(nn.Module):
@@ -140,10 +176,16 @@ class GPT(nn.Module):
             tie(self.lm_head, self.transformer.wte)
 
     @overload
-    def forward(self, idx: Tensor) -> Tensor: ...
+    def forward(
+        self, idx: Tensor, targets: None = None, documents: Tensor | None = None
+    ) -> Tensor: ...
     @overload
-    def forward(self, idx: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
-    def forward(self, idx: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self, idx: Tensor, targets: Tensor, documents: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, idx: Tensor, targets: Tensor | None = None, documents: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Predict each next token.
 
         The loss is computed here and not by the caller, so that a wrapper for many processes
@@ -152,6 +194,10 @@ class GPT(nn.Module):
         Args:
             idx: (B, T), token ids, T at most block_size.
             targets: (B, T), the ids to predict, -1 where there is nothing to score.
+            documents: (B, T), the number of the document that each token belongs to, growing
+                along a row, as `data.document_ids` returns it. Every document is then read as if
+                it stood alone: attention stays inside, and its places begin at 0. Attention holds
+                the whole table, T by T, whatever the window.
 
         Returns:
             Without targets the logits, (B, T, V). With targets the summed loss in nats and the
@@ -165,7 +211,7 @@ class GPT(nn.Module):
             raise UserError(
                 f"{n_tokens} tokens do not fit block_size {limit}; pass the last {limit} of them"
             )
-        logits = self.lm_head(self.transformer(idx))  # (B, T, V)
+        logits = self.lm_head(self.transformer(idx, documents=documents))  # (B, T, V)
         return logits if targets is None else next_token_loss(logits, targets)
 
     def num_parameters(self) -> int:

@@ -29,6 +29,21 @@ def unturned(x: Tensor) -> Tensor:
     return x
 
 
+def places_in(documents: Tensor) -> Tensor:
+    """Return the place of each token in its document; a window's start begins one, too.
+
+    Args:
+        documents: (B, T), numbers that grow along a row wherever a document begins.
+
+    Returns:
+        (B, T), from 0 in each document.
+    """
+    T = documents.size(1)
+    at = torch.arange(T, device=documents.device)
+    begins = F.pad(documents.diff(dim=1) != 0, (1, 0))  # (B, T), False at the row's start
+    return at - (begins * at).cummax(dim=1).values
+
+
 class LearnedPositions(nn.Embedding):
     """GPT-2's positions: one learned vector for each place in the block, added to the token's.
 

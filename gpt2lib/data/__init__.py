@@ -1,24 +1,37 @@
-"""Documents become one memory-mapped token file, and the token file becomes batches."""
+"""Documents become memory-mapped rows of tokens, and these become batches."""
 
-from gpt2lib.data.batches import IGNORE, batch, eval_batches, eval_starts
+from gpt2lib.data.batches import (
+    IGNORE,
+    batch,
+    document_ids,
+    eval_batches,
+    eval_starts,
+    masking_eot,
+)
 from gpt2lib.data.files import FORMAT, Header, TokenFile, dtype_for
 from gpt2lib.data.order import sample_windows, windows_per_epoch
 from gpt2lib.data.preparation import prepare
 from gpt2lib.data.prepared import Prepared, is_prepared, open_prepared
+from gpt2lib.data.shards import SHARD, JoinedTokens, Shard
 from gpt2lib.data.writer import TokenWriter
 
 __all__ = [
     "FORMAT",
     "IGNORE",
+    "SHARD",
     "Header",
+    "JoinedTokens",
     "Prepared",
+    "Shard",
     "TokenFile",
     "TokenWriter",
     "batch",
+    "document_ids",
     "dtype_for",
     "eval_batches",
     "eval_starts",
     "is_prepared",
+    "masking_eot",
     "open_prepared",
     "prepare",
     "sample_windows",
