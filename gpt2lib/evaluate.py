@@ -47,7 +47,8 @@ def score(
 ) -> dict[str, float]:
     """Score a token file in non-overlapping windows, every token but the first exactly once.
 
-    The first token of a file is its end-of-text mark, so every byte of text is scored.
+    The first token of a file is its end-of-text mark, so every byte of text is scored. Joined
+    files are scored one by one, and what is returned is for all of them together.
 
     Args:
         model: called as `model(idx, targets)`.
@@ -84,7 +85,7 @@ def score(
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
     model.train(was_training)
     nats, count = total.tolist()
-    share = count / (len(tokens) - 1)  # of the file's scored tokens, hence of its bytes
+    share = count / (len(tokens) - len(tokens.parts))  # of the scored tokens, hence of the bytes
     mean = nats / count
     return {
         "loss": mean,

@@ -9,6 +9,7 @@ from gpt2lib.data.batches import (
     masking_eot,
 )
 from gpt2lib.data.files import FORMAT, Header, TokenFile, dtype_for
+from gpt2lib.data.mixture import Joined, Mixture, sources
 from gpt2lib.data.order import sample_windows, windows_per_epoch
 from gpt2lib.data.preparation import prepare
 from gpt2lib.data.prepared import Prepared, is_prepared, open_prepared
@@ -20,7 +21,9 @@ __all__ = [
     "IGNORE",
     "SHARD",
     "Header",
+    "Joined",
     "JoinedTokens",
+    "Mixture",
     "Prepared",
     "Shard",
     "TokenFile",
@@ -35,5 +38,6 @@ __all__ = [
     "open_prepared",
     "prepare",
     "sample_windows",
+    "sources",
     "windows_per_epoch",
 ]

@@ -5,7 +5,7 @@ Shapes: B batch, T time (block_size).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +61,8 @@ def batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Read windows as inputs and the tokens that follow them.
 
-    A window that reaches past the end of the file is padded: inputs with 0, targets with -1.
+    A window that reaches past the end of the file, or of the part of a joined one that it starts
+    in, is padded: inputs with 0, targets with -1.
 
     Args:
         token_file: where to read.
@@ -79,26 +80,38 @@ def batch(
     ):
         raise ValueError(f"starts must be a row of positions in 0 .. {len(token_file) - 2}")
     where = first[:, None] + np.arange(block_size + 1)  # (B, T + 1)
-    ids = token_file.tokens[np.minimum(where, len(token_file) - 1)].astype(np.int64)
-    inside = where < len(token_file)
+    borders = np.cumsum([len(part) for part in token_file.parts])
+    end = borders[np.searchsorted(borders, first, side="right")][:, None]  # (B, 1)
+    inside = where < end
+    ids = token_file.tokens[np.minimum(where, end - 1)].astype(np.int64)
     # A token is an input only if there is a token after it to predict.
     idx = np.where(inside[:, 1:], ids[:, :-1], 0)  # (B, T)
     targets = np.where(inside[:, 1:], ids[:, 1:], IGNORE)  # (B, T)
     return torch.from_numpy(idx), torch.from_numpy(targets)
 
 
-def eval_starts(n_tokens: int, block_size: int, limit: int | None = None) -> NDArray[np.int64]:
+def eval_starts(
+    n_tokens: int | Sequence[int], block_size: int, limit: int | None = None
+) -> NDArray[np.int64]:
     """Return where the windows of an evaluation start: end to end, the whole file.
 
     Windows that do not overlap score every token but the first exactly once. The last one may
     be shorter than the others; `batch` pads it.
 
     Args:
-        n_tokens: tokens in the file.
+        n_tokens: tokens in the file, or in each of several that are read one behind the other;
+            each of these has windows of its own.
         block_size: T.
         limit: how many windows to take at most, evenly spread over the file; None takes all.
     """
-    starts = np.arange(0, n_tokens - 1, block_size, dtype=np.int64)
+    files = [n_tokens] if isinstance(n_tokens, int) else list(n_tokens)
+    begins = [sum(files[:k]) for k in range(len(files))]
+    starts = np.concatenate(
+        [
+            np.arange(begin, begin + n - 1, block_size, dtype=np.int64)
+            for begin, n in zip(begins, files, strict=True)
+        ]
+    )
     if limit is not None and limit < len(starts):
         starts = starts[np.arange(limit) * len(starts) // limit]
     return starts
@@ -114,12 +127,12 @@ def eval_batches(
         block_size: T.
         batch_size: B; the last batch may be smaller.
         limit: how many batches to read at most, evenly spread over the file; None reads it all,
-            and then every token but the first is a target exactly once.
+            and then every token but the first (of each part) is a target exactly once.
 
     Yields:
         `idx` and `targets`, int64, (B, T); targets to leave out are -1.
     """
     windows = None if limit is None else limit * batch_size
-    starts = eval_starts(len(token_file), block_size, windows)
+    starts = eval_starts([len(part) for part in token_file.parts], block_size, windows)
     for i in range(0, len(starts), batch_size):
         yield batch(token_file, starts[i : i + batch_size], block_size)

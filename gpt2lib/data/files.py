@@ -123,6 +123,11 @@ class TokenFile:
         """What to call the text in messages."""
         return self.header.name
 
+    @property
+    def parts(self) -> tuple[TokenFile, ...]:
+        """The files that no window may leave; here there is one, the file itself."""
+        return (self,)
+
     def require(self, block_size: int) -> None:
         """Refuse a file too short for one window.
 

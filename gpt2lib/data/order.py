@@ -33,6 +33,9 @@ Reference: Luby and Rackoff 1988 (Feistel networks as random permutations); Blac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -40,6 +43,8 @@ from gpt2lib.errors import UserError
 
 Words = NDArray[np.uint64]
 
+SHARES = 1 << 30
+"""Into how many parts the weights of a mixture divide the samples."""
 ROUNDS = 8  # four are enough in theory for large halves; ours may have one bit each
 
 
@@ -71,6 +76,69 @@ def sample_windows(
     shift = _mix(key) % np.uint64(slack + 1)
     start = shift + _permute(place, n, key) * np.uint64(block_size)
     return start.astype(np.int64).reshape(samples.shape)
+
+
+def whole_shares(weights: Sequence[float]) -> list[int]:
+    """Turn weights into whole numbers, each at least 1, that add up to `SHARES`.
+
+    A weight so stands for itself to within 1 in `SHARES`; what rounding down leaves over goes to
+    the largest remainders.
+
+    Args:
+        weights: above 0; only their ratios matter.
+    """
+    exact = [Fraction(weight) for weight in weights]
+    total = sum(exact)
+    spare = SHARES - len(exact)  # one each is given out beforehand
+    parts = [1 + spare * weight / total for weight in exact]
+    shares = [int(part) for part in parts]
+    by_remainder = sorted(range(len(parts)), key=lambda k: shares[k] - parts[k])
+    for k in by_remainder[: SHARES - sum(shares)]:
+        shares[k] += 1
+    return shares
+
+
+def interleave(
+    shares: Sequence[int], indices: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Say which source each sample of a mixture is drawn from, and which of its samples it is.
+
+    The samples of a source lie as evenly as whole numbers allow. Of `n` samples, the first source
+    has `floor(n a / total)`, so sample `i` is one of its own where that grows from `n = i` to
+    `n = i + 1`, and the value at `n = i` is the sample's number within the source. All others
+    are numbered anew and shared out among the sources that are left, in the same way. No state,
+    nothing to shuffle: sample `i` needs as many divisions as there are sources.
+
+    So of any first n samples a source has its share of n to within one sample a source, and of
+    every `total` samples exactly its share.
+
+    Args:
+        shares: whole numbers above 0, one for each source, at most `SHARES` together.
+        indices: sample numbers, from 0; any shape.
+
+    Returns:
+        The source and the number within it, both the shape of `indices`.
+
+    Reference: Bresenham 1965 (the same counting draws a straight line on a grid).
+    """
+    samples = np.asarray(indices)
+    if samples.size and (samples.dtype.kind not in "iu" or samples.min() < 0):
+        raise ValueError("sample indices must be integers from 0")
+    left = samples.astype(np.int64)  # numbers among the samples that no source has taken yet
+    source, number = np.full(left.shape, -1), np.zeros_like(left)
+    for k, share in enumerate(shares):
+        total = sum(shares[k:])
+        before, after = (_taken(n, share, total) for n in (left, left + 1))
+        mine = (source < 0) & (after > before)
+        source[mine], number[mine] = k, before[mine]
+        left = left - before
+    return source, number
+
+
+def _taken(n: NDArray[np.int64], share: int, total: int) -> NDArray[np.int64]:
+    """Return floor(n · share / total), without leaving 64 bits."""
+    periods, rest = np.divmod(n, total)
+    return periods * share + rest * share // total  # type: ignore[no-any-return]
 
 
 def windows_per_epoch(n_tokens: int, block_size: int, *, name: str = "the data") -> int:

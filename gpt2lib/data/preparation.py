@@ -52,6 +52,10 @@ def prepare(
     Raises:
         UserError: if the source or the tokenizer cannot be used, or `out` is taken.
     """
+    if corpus is None and config.mixture is not None:
+        from gpt2lib.data.mixture import prepare_mixture  # which prepares its sources with this
+
+        return prepare_mixture(config, out, progress, tokenizer)
     if corpus is None and is_prepared(config.source):
         return _reopen(config, out, tokenizer)
     corpus = corpus or load_corpus(config)
