@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,19 @@ from gpt2lib.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-"""Two colours that no common colour blindness confuses (Okabe and Ito 2008)."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Colours that no common colour blindness confuses (Okabe and Ito 2008), without the yellow, which
+vanishes on white."""
+
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
+BLUE, ORANGE = PALETTE[:2]
+
+KINDS: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""Kinds of files, and what is left out of them so that the same figure is the same file."""
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
@@ -28,8 +39,10 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         One dictionary a line. Training lines have `step`, `loss`, `lr`, `grad_norm`,
-        `tokens_per_second` and `seconds`; evaluations have `step`, `val_loss` and
-        `val_bits_per_byte`. A last line that is not complete yet is left out.
+        `tokens_per_second` and `seconds`, perhaps `mfu` and `memory` (bytes), and `spike` where
+        the loss stood out. An update that was not made has `step`, `skipped` (why) and
+        `in_a_row`. Evaluations have `step`, `val_loss` and `val_bits_per_byte`. A last line that
+        is not complete yet is left out.
 
     Raises:
         UserError: if the folder has none, or a line before the last is damaged.
@@ -87,19 +100,38 @@ def write_report(run: str | Path) -> Path:
     Raises:
         UserError: if there is nothing to draw, or the disk refuses.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     run = Path(run)
     metrics = read_metrics(run)
     if not any("loss" in m or "val_loss" in m for m in metrics):
         raise UserError(f"{run} has no update yet, so there is no loss curve to draw")
+    return save_figure(run / "loss.png", lambda axes: _draw(axes, metrics, run))
+
+
+def save_figure(path: Path, draw: Callable[[Any], None]) -> Path:
+    """Make a figure of one pair of axes, let `draw` fill them, and write it.
+
+    Args:
+        path: the file; its ending says which kind.
+        draw: gets the axes; the grid and the legend are added afterwards.
+
+    Raises:
+        UserError: if the ending is none that matplotlib writes, or the disk refuses.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    kind = path.suffix[1:].lower()
+    if kind not in KINDS:
+        raise UserError(f"{path} must end in {' or '.join('.' + k for k in KINDS)}")
     figure = Figure(figsize=(8, 4.5), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    _draw(figure.add_subplot(), metrics, run)
-    path = run / "loss.png"
+    axes = figure.add_subplot()
+    draw(axes)
+    axes.grid(color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False)
     try:
-        figure.savefig(path, facecolor="white", metadata={"Software": None})
+        figure.savefig(path, facecolor="white", format=kind, metadata=KINDS[kind])
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     logger.debug("wrote %s", path)
@@ -145,11 +177,8 @@ def _draw(axes: Any, metrics: list[dict[str, Any]], run: Path) -> None:
             color=ORANGE,
         )
     axes.set(xlabel="update (step)", ylabel="loss (nats per token)", title=run.resolve().name)
-    axes.grid(color="#dddddd")
-    axes.set_axisbelow(True)
     axes.spines["right"].set_visible(False)
-    axes.legend(frameon=False)
-    per_step = _tokens_per_step(run)
+    per_step = tokens_per_step(run)
     if per_step is None:
         axes.spines["top"].set_visible(False)
         return
@@ -158,7 +187,7 @@ def _draw(axes: Any, metrics: list[dict[str, Any]], run: Path) -> None:
     above.set_xlabel("tokens trained on (millions)")
 
 
-def _tokens_per_step(run: Path) -> int | None:
+def tokens_per_step(run: Path) -> int | None:
     """Return how many tokens one update takes, or None if the run's configuration is not there."""
     import yaml
 

@@ -153,7 +153,8 @@ def start_trackers(
     if not config.trackers or not accelerator.is_main_process:
         return Trackers()
     path = folder / FILE
-    known = read_json(path) if path.exists() else {"id": uuid.uuid4().hex, "told": []}
+    new: dict[str, Any] = {"id": uuid.uuid4().hex, "told": []}
+    known = read_json(path) if path.exists() else new
     try:
         accelerator.init_trackers(PROJECT, None, _start_options(folder, known, step))
         if "mlflow" in config.trackers:

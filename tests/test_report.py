@@ -7,9 +7,12 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gpt2lib.cli import main
+from gpt2lib.compare import draw_runs, labels, points, table
 from gpt2lib.errors import UserError
 from gpt2lib.report import BLUE, ORANGE, _draw, read_metrics, smooth, write_report
 
@@ -122,3 +125,168 @@ def test_drawing_leaves_matplotlib_s_global_state_alone(run: Path) -> None:
         "write_report(sys.argv[1]); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(run)], check=True, timeout=60)
+
+
+# ── several runs ────────────────────────────────────────────────────────────────────────────────
+
+
+SICK = [
+    {"step": 61, "skipped": "loss nan", "in_a_row": 1},
+    {"step": 62, "skipped": "gradient inf", "in_a_row": 2},
+    {"step": 63, "loss": 9.0, "lr": 1e-3, "grad_norm": 5.0, "seconds": 63, "spike": True},
+    {"step": 64, "loss": 1.5, "lr": 1e-3, "grad_norm": 5.0, "seconds": 64, "mfu": 0.25},
+]
+
+
+@pytest.fixture
+def two(run: Path) -> list[Path]:
+    """A healthy run, and one with skipped updates, a spike, and slower updates."""
+    other = run.parent / "deeper" / "sick"
+    other.mkdir(parents=True)
+    rows = [{**line, "tokens_per_second": 500.0} if "loss" in line else line for line in lines()]
+    text = "".join(json.dumps(line) + "\n" for line in [*rows, *SICK])
+    (other / "metrics.jsonl").write_text(text, encoding="utf-8")
+    (other / "config.yaml").write_text("batch_size: 2\nmodel: {block_size: 250}\n")
+    return [run, other]
+
+
+def test_the_report_copes_with_skipped_updates_and_spikes(two: list[Path]) -> None:
+    assert write_report(two[1]).stat().st_size > 10_000
+
+
+def test_points_by_step_tokens_and_seconds(two: list[Path]) -> None:
+    metrics = read_metrics(two[1])
+    by = {x: points(two[1], metrics, x, "loss") for x in ("step", "tokens", "seconds")}
+    assert by["step"][-2:] == [(63.0, 9.0), (64.0, 1.5)]  # nothing of 61 and 62
+    assert by["tokens"][-1] == pytest.approx((64 * 2 * 250 / 1e6, 1.5))
+    assert by["seconds"][-1] == (64.0, 1.5)
+    held_out = points(two[1], metrics, "seconds", "bits_per_byte")
+    assert [place for place, _ in held_out] == [0, 20, 40, 60]  # the time of the update before
+    assert held_out[0][1] == 3.0
+
+
+def test_tokens_need_a_configuration(two: list[Path]) -> None:
+    (two[0] / "config.yaml").unlink()
+    with pytest.raises(UserError, match="--x step"):
+        draw_runs(two, two[0] / "a.png", x="tokens")
+
+
+def test_runs_are_named_without_the_folders_they_share(tmp_path: Path) -> None:
+    assert labels([tmp_path / "runs" / "a", tmp_path / "runs" / "b"]) == ["a", "b"]
+    assert labels([tmp_path / "x" / "a", tmp_path / "y" / "a"]) == ["x/a", "y/a"]
+    assert labels([tmp_path / "a", tmp_path / "a" / "b"]) == ["a", "a/b"]
+    assert labels([tmp_path / "runs" / "a"]) == ["a"]
+
+
+def test_the_table_counts_what_happened(two: list[Path]) -> None:
+    well, sick = table(two)
+    assert (well["run"], sick["run"]) == ("plays", "deeper/sick")
+    assert (well["steps"], well["skipped"], well["spikes"]) == (60, 0, 0)
+    assert (sick["steps"], sick["skipped"], sick["spikes"]) == (64, 2, 1)
+    assert sick["loss"] == 1.5 and sick["tokens_per_second"] == 500.0
+    assert well["tokens_per_second"] is None
+    evaluated = [line for line in lines() if "val_loss" in line]
+    best = min(evaluated, key=lambda line: line["val_loss"])
+    assert (well["val_loss"], well["at_step"]) == (best["val_loss"], best["step"])
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The axes that were filled and written."""
+    from matplotlib.figure import Figure
+
+    kept: list[Any] = []
+    savefig = Figure.savefig
+
+    def keep(self: Any, *args: Any, **options: Any) -> None:
+        kept.append(self.axes[0])
+        savefig(self, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return kept
+
+
+def test_curves_differ_in_colour_and_dash_and_carry_their_names(
+    two: list[Path], drawn: list[Any]
+) -> None:
+    out = draw_runs(two, two[0] / "both.png", x="tokens")
+    assert out.stat().st_size > 10_000
+    (axes,) = drawn
+    assert axes.get_xlabel() == "tokens trained on (millions)"
+    assert axes.get_ylabel() == "loss (nats per token)"
+    named = {line.get_label(): line for line in axes.get_lines() if line.get_label()[0] != "_"}
+    assert list(named) == ["plays", "plays, held out", "deeper/sick", "deeper/sick, held out"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(named)
+    first, second = named["plays"], named["deeper/sick"]
+    assert first.get_color() != second.get_color()
+    assert first.get_linestyle() != second.get_linestyle()
+    assert named["plays, held out"].get_color() == first.get_color()
+    assert list(named["plays, held out"].get_ydata()) == [
+        line["val_loss"] for line in lines() if "val_loss" in line
+    ]
+
+
+def test_smoothing_is_as_wide_as_asked(two: list[Path], drawn: list[Any]) -> None:
+    losses = [line["loss"] for line in lines() if "loss" in line]
+    for width in (1, 9):
+        draw_runs(two[:1], two[0] / "one.png", y="loss", width=width)
+        curve = next(line for line in drawn[-1].get_lines() if line.get_label() == "plays")
+        assert list(curve.get_ydata()) == pytest.approx(smooth(losses, width))
+    draw_runs(two[:1], two[0] / "one.png", y="val_loss", width=9)
+    (points_drawn,) = drawn[-1].get_lines()
+    assert points_drawn.get_ydata()[0] == 5.0  # held-out points stay where they are
+
+
+def test_a_metric_that_a_run_lacks_is_refused_with_what_it_has(two: list[Path]) -> None:
+    draw_runs(two[1:], two[0] / "mfu.png", y="mfu")
+    with pytest.raises(UserError, match="plays has no mfu in"):
+        draw_runs(two, two[0] / "mfu.png", y="mfu")
+    with pytest.raises(UserError, match=r"must end in \.png or"):
+        draw_runs(two, two[0] / "picture.doc")
+    with pytest.raises(UserError, match="cannot write"):
+        draw_runs(two, two[0] / "nowhere" / "a.png")
+
+
+def test_the_command_draws_and_prints(
+    two: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(two[0].parent)
+    assert main(["plot", *map(str, two), "--x", "seconds", "--y", "grad_norm"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split()[:3] == ["run", "steps", "last"]
+    assert out[2].split() == [
+        "deeper/sick",
+        "64",
+        "1.5000",
+        out[2].split()[3],
+        "60",
+        "500",
+        "2",
+        "1",
+    ]
+    assert out[-1] == "figure: compare-grad_norm.png" and Path("compare-grad_norm.png").is_file()
+    assert main(["plot", str(two[0])]) == 0
+    assert f"figure: {two[0] / 'loss.png'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "nowhere has no metrics.jsonl; it is not the folder of a run"),
+        (["plays", "--y", "los"], "--y cannot be 'los'"),
+        (["plays", "--x", "hours"], "--x cannot be 'hours'; there are step, tokens, seconds"),
+        (["plays", "--smooth", "0"], "--smooth must be at least 1, not 0"),
+        ([], "plot needs RUN"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str],
+    said: str,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(run.parent)
+    assert main(["plot", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1

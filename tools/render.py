@@ -3,14 +3,17 @@
     python tools/render.py          all notebooks
     python tools/render.py 04       those whose name begins with 04
     python tools/render.py --links  nothing is run: links of show_source follow lines that moved
+    python tools/render.py --speed  nothing is run: this machine's speed test is recorded
 
 A notebook is written only if every cell ran; so are its figures. The measured minutes go into
-the header line "Minutes: 40 to read, 3 to run".
+the header line "Minutes: 40 to read, 3 to run", and with the speed test of this machine into
+`gpt2lib/presets/minutes.json`, from which `gpt2lib doctor` predicts those of another one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import re
@@ -27,6 +30,7 @@ from common import FIGURES, NOTEBOOKS, REPO, closed_room, copy_for_run, find_not
 from figure_list import README, figure_list, figures_of
 
 from gpt2lib.course.sources import listing_of, resolve
+from gpt2lib.forecast import MINUTES as MINUTES_FILE
 
 MINUTES = re.compile(r"(Minutes: [^\n]*?)(\S+)( to run)")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
@@ -145,6 +149,38 @@ def render(notebook: Path, figures: Path) -> float:
     return seconds
 
 
+def record_minutes(notebooks: list[Path], file: Path, speed: dict[str, Any] | None) -> None:
+    """Write the minutes in the headers of notebooks to a file, and the machine's speed test.
+
+    Args:
+        notebooks: all of them; the numbers that their names begin with are the keys.
+        file: the file to write.
+        speed: what `gpt2lib.forecast.speed_test` returned; None keeps what the file says.
+    """
+    minutes = {}
+    for path in notebooks:
+        header = nbformat.read(path, as_version=4).cells[0].source
+        if found := MINUTES.search(header):
+            minutes[path.name[:2]] = float(found[2])
+    if speed is None:
+        speed = json.loads(file.read_text(encoding="utf-8"))["speed"]
+    text = json.dumps({"speed": speed, "notebooks": minutes}, indent=1)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def measure_speed() -> dict[str, Any]:
+    """Run the speed test of the CPU in a process like those that run notebooks."""
+    code = (
+        "import json; from gpt2lib.hardware import prepare_process; prepare_process(); "
+        "from gpt2lib.forecast import speed_test; print(json.dumps(speed_test('cpu')))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True
+    )
+    return dict(json.loads(done.stdout))
+
+
 def refresh_links(notebook: Path) -> int:
     """Follow lines that moved, where the source itself is unchanged; return how many did."""
     content = nbformat.read(notebook, as_version=4)
@@ -167,10 +203,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Render the notebooks' outputs.")
     parser.add_argument("notebook", nargs="?", default="", help="beginning of a name, such as 04")
     parser.add_argument("--links", action="store_true", help="only follow lines that moved")
+    parser.add_argument("--speed", action="store_true", help="only record the speed test")
     parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help=argparse.SUPPRESS)
     parser.add_argument("--figures", type=Path, default=FIGURES, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     failed = 0
+    ours = args.folder == NOTEBOOKS
+    speed = measure_speed() if ours and not args.links else None
+    if args.speed:
+        record_minutes(find_notebooks(), MINUTES_FILE, speed)
+        return 0
     for notebook in find_notebooks(args.notebook, args.folder):
         if args.links:
             print(f"{notebook.name}: {refresh_links(notebook)} links moved")
@@ -181,6 +223,8 @@ def main(argv: list[str] | None = None) -> int:
         except RuntimeError as error:
             failed += 1
             print(f"FAILED  {notebook.name} (not changed)\n{error}", flush=True)
+    if ours:
+        record_minutes(find_notebooks(), MINUTES_FILE, speed)
     made = [f for path in find_notebooks(folder=args.folder) for f in figures_of(path)]
     if made:
         (args.figures / README).write_text(figure_list(made), encoding="utf-8")

@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lengthen": ("converting", "train a model on with longer and longer texts, in stages"),
     "prepare": ("preparing", "turn text into token files, once"),
     "estimate": ("preparing", "parameters, FLOPs and memory before any of it is spent"),
+    "plot": ("watching", "draw runs into one figure, and print a table of them"),
+    "doctor": ("watching", "what is missing on this machine, and how long runs take on it"),
     "course": ("learning", "the exercises of the notebooks, and how many are done"),
 }
 """Each command: the module of this package that holds the function of that name, a summary."""

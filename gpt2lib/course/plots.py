@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 from gpt2lib.course.screen import shell
 from gpt2lib.course.screen import show as show_output
 from gpt2lib.errors import UserError
+from gpt2lib.report import DASHES, PALETTE, read_metrics
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
 DPI = 110
 
 
@@ -88,19 +86,6 @@ def show(fig: Any, name: str, alt: str) -> None:
     show_output(text, metadata=metadata, png=png)
     # JupyterLab and GitHub drop the alt text of an image output, so it is a caption, too.
     show_output(text, html=f"<p><small>{html.escape(alt)}</small></p>")
-
-
-def read_metrics(run: str | Path) -> list[dict[str, float]]:
-    """Return the lines of a run's `metrics.jsonl`; a last line still being written is left out.
-
-    Raises:
-        UserError: if the folder has none.
-    """
-    path = Path(run) / "metrics.jsonl"
-    if not path.is_file():
-        raise UserError(f"{run} has no metrics.jsonl; it is not the folder of a run")
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line.strip()]
 
 
 def loss_curve(runs: str | Path | Mapping[str, str | Path], bits_per_byte: bool = False) -> Any:

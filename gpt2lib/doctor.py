@@ -1,0 +1,291 @@
+"""What is missing on this machine, checked piece by piece, each with the way out.
+
+Nothing is downloaded and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from gpt2lib.corpora.named import TINY_FILE, TINY_SHA256, cache_dir
+from gpt2lib.errors import UserError
+from gpt2lib.storage import expand
+
+Status = Literal["ok", "warning", "problem"]
+GB = 1e9
+RAM_NEEDED, RAM_WANTED = 1.0, 2.5
+"""GB that must be, and had better be, free: `make train` took at most 1.6 GB of resident memory, as
+`/usr/bin/time -v gpt2lib train cpu` prints it, and a notebook's kernel holds some more."""
+
+DISK_NEEDED, DISK_WANTED = 0.2, 2.0
+"""GB that must be, and had better be, free: the checkpoints of the preset cpu take at most 0.1 GB,
+as `gpt2lib estimate cpu` says, and those of GPT-2 small 4.5 GB."""
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is about.
+        status: ok, warning (something will be slower or missing), or problem.
+        said: what was found.
+        advice: what to do about it; empty if ok.
+    """
+
+    name: str
+    status: Status
+    said: str
+    advice: str = ""
+
+
+def check_python() -> Finding:
+    """Compare this Python with what the package asks for."""
+    from packaging.specifiers import SpecifierSet
+
+    version = platform.python_version()
+    try:
+        wanted = metadata.metadata("gpt2lib")["Requires-Python"]
+    except metadata.PackageNotFoundError:
+        return Finding("Python", "warning", version, "gpt2lib is not installed: pip install -e .")
+    if SpecifierSet(wanted or "").contains(version, prereleases=True):
+        return Finding("Python", "ok", version)
+    return Finding("Python", "problem", f"{version}, but {wanted} is needed", "make PYTHON=…")
+
+
+def check_packages(requirements: Iterable[str] | None = None) -> list[Finding]:
+    """Compare the installed packages with the package's requirements.
+
+    Args:
+        requirements: such as "numpy>=2"; by default those of the installed gpt2lib. One under an
+            extra ("; extra == 'lab'") is only a warning; those of dev are not looked at.
+    """
+    from packaging.requirements import Requirement
+
+    if requirements is None:
+        try:
+            requirements = metadata.requires("gpt2lib") or []
+        except metadata.PackageNotFoundError:
+            advice = "install it: pip install -e ."
+            return [Finding("packages", "warning", "gpt2lib is not installed", advice)]
+    wrong: list[Finding] = []
+    count = 0
+    for requirement in map(Requirement, requirements):
+        needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if not needed and not (
+            requirement.marker and requirement.marker.evaluate({"extra": "lab"})
+        ):
+            continue
+        count += 1
+        status: Status = "problem" if needed else "warning"
+        advice = f'pip install "{requirement.name}{requirement.specifier}"'
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(Finding(requirement.name, status, "not installed", advice))
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            said = f"{version}, but {requirement.specifier} is needed"
+            wrong.append(Finding(requirement.name, status, said, advice))
+    return wrong or [Finding("packages", "ok", f"{count} as required")]
+
+
+def check_kernel() -> Finding:
+    """Look whether a notebook would run in this Python."""
+    advice = "make lab, or: python -m ipykernel install --sys-prefix --name python3"
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ImportError:
+        way = "pip install jupyterlab ipykernel, if you want the notebooks"
+        return Finding("notebook kernel", "warning", "jupyter is not installed", way)
+    try:
+        found = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return Finding("notebook kernel", "warning", "there is no kernel python3", advice)
+    # Jupyter puts its own Python for a bare "python". Links are not followed: the Python of a
+    # virtual environment is a link, and its place is what makes it that environment's.
+    bare = {"python", "python3", f"python{sys.version_info.major}.{sys.version_info.minor}"}
+    ours = found in bare or Path(found).parent.absolute() == Path(sys.executable).parent.absolute()
+    if ours:
+        return Finding("notebook kernel", "ok", "python3 is this Python")
+    said = f"python3 is {found}, not {sys.executable}"
+    return Finding("notebook kernel", "warning", said, advice)
+
+
+def check_memory() -> Finding:
+    """Look at the memory that is free."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    free = memory.available / GB
+    said = f"{free:.1f} of {memory.total / GB:.1f} GB free"
+    if free < RAM_NEEDED:
+        return Finding(
+            "memory", "problem", said, "close other programs, or make batch_size smaller"
+        )
+    if free < RAM_WANTED:
+        return Finding("memory", "warning", said, "close other notebooks before a full training")
+    return Finding("memory", "ok", said)
+
+
+def check_folder(name: str, folder: Path, advice: str) -> Finding:
+    """Look whether a folder can be written to, or made, and how much room is left.
+
+    Args:
+        name: what is kept there.
+        folder: where; it may not exist yet, and is not made.
+        advice: what to set to have another folder.
+    """
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+        free = shutil.disk_usage(there).free / GB
+    except OSError as error:
+        return Finding(name, "problem", f"{folder}: cannot write ({error.strerror})", advice)
+    said = f"{folder}, {free:.1f} GB free"
+    if free < DISK_NEEDED:
+        return Finding(name, "problem", said, f"make room, or {advice}")
+    if free < DISK_WANTED:
+        return Finding(name, "warning", said, "checkpoints of larger models need more")
+    return Finding(name, "ok", said)
+
+
+def check_cores() -> Finding:
+    """Compare the threads that PyTorch uses with the cores that this process may use."""
+    import torch
+
+    may_ask = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if may_ask else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    said = f"{cores} for this process; PyTorch uses {threads} thread{'s' * (threads != 1)}"
+    if threads > cores:
+        return Finding("cores", "warning", said, f"set OMP_NUM_THREADS={cores}: more only wait")
+    if threads == 1 < cores:
+        return Finding("cores", "warning", said, "unset OMP_NUM_THREADS for a faster training")
+    return Finding("cores", "ok", said)
+
+
+def check_gpu() -> Finding:
+    """Say which GPU PyTorch sees."""
+    import torch
+
+    if torch.cuda.is_available():
+        count, gpu = torch.cuda.device_count(), torch.cuda.get_device_properties(0)
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        said = f"{count} × {gpu.name}, {gpu.total_memory / GB:.0f} GB, {'bf16' if bf16 else 'fp16'}"
+        return Finding("GPU", "ok", said)
+    if torch.backends.mps.is_available():
+        return Finding("GPU", "ok", "Apple's, through mps")
+    if shutil.which("nvidia-smi"):
+        said = f"nvidia-smi is there, but PyTorch {torch.__version__} sees no GPU"
+        return Finding("GPU", "warning", said, "install PyTorch's CUDA build, and a driver")
+    return Finding("GPU", "ok", "none; runs use the CPU")
+
+
+def check_plays() -> Finding:
+    """Read the bundled corpus, and compare its hash."""
+    from gpt2lib.corpora.plays import plays
+
+    return _read("corpus plays", lambda: f"{len(plays())} plays, hash as pinned")
+
+
+def check_vocabulary() -> Finding:
+    """Read the two files of GPT-2's vocabulary, and compare their hashes."""
+    from gpt2lib.tokenizer.gpt2_vocab import SHA256, gpt2_files, read_verified
+
+    def read() -> str:
+        paths = gpt2_files()
+        for name, sha256 in SHA256.items():
+            read_verified(paths[name], sha256)
+        return f"{' and '.join(SHA256)}, hashes as pinned"
+
+    return _read("GPT-2's vocabulary", read)
+
+
+def _read(name: str, read: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, "ok", read())
+    except UserError as error:  # says what is wrong, a colon or semicolon, and the way out
+        said = str(error)
+        cut = said.rfind("; run: " if "; run: " in said else ": pip install")
+        return Finding(name, "problem", said[:cut], said[cut:].lstrip(":; "))
+
+
+def check_tiny() -> Finding:
+    """Look whether Tiny Shakespeare, which only the ladder needs, is here; nothing is fetched."""
+    name = "Tiny Shakespeare"
+    given = os.environ.get("GPT2LIB_DATA")
+    places = [expand(given) / TINY_FILE] if given else []
+    for path in [*places, cache_dir() / "corpora" / TINY_FILE]:
+        if path.is_file():
+            if hashlib.sha256(path.read_bytes()).hexdigest() == TINY_SHA256:
+                return Finding(name, "ok", str(path))
+            return Finding(name, "problem", f"{path} holds something else", "delete it")
+    advice = f"the ladder downloads it; offline, put {TINY_FILE} into $GPT2LIB_DATA"
+    return Finding(name, "warning", "not on this machine", advice)
+
+
+def check_accelerate() -> Finding:
+    """Say what `accelerate launch` would do by itself."""
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+
+    name, path = "accelerate", Path(default_config_file)
+    if not path.is_file():
+        said = "no default configuration; `accelerate launch` starts one process for each GPU"
+        return Finding(name, "ok", said)
+    try:
+        config = load_config_from_file(str(path))
+        kind = str(getattr(config.distributed_type, "value", config.distributed_type))
+    except Exception as error:  # whatever the file makes it raise
+        said = f"{path} cannot be read ({str(error).splitlines()[0]})"
+        return Finding(name, "problem", said, "run `accelerate config`, or delete it")
+    where = "the CPU" if getattr(config, "use_cpu", False) else "the GPU, where there is one"
+    said = (
+        f"`accelerate launch` reads {path}: {kind}, {config.num_processes} "
+        f"process{'es' * (config.num_processes != 1)}, on {where}"
+    )
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
+        return Finding(name, "warning", said, "give `accelerate launch` another --config_file")
+    return Finding(name, "ok", said)
+
+
+def check_allocator() -> Finding:
+    """Say how this system hands out memory, on which the speed of a CPU training depends."""
+    library, version = platform.libc_ver()
+    if library == "glibc":
+        return Finding("allocator", "ok", f"glibc {version}: gpt2lib makes it keep freed memory")
+    return Finding("allocator", "ok", f"{platform.system()}'s own, left as it is")
+
+
+def examine(runs: str | Path = "runs") -> list[Finding]:
+    """Check everything but the speed.
+
+    Args:
+        runs: where runs are kept.
+    """
+    return [
+        check_python(),
+        *check_packages(),
+        check_kernel(),
+        check_memory(),
+        check_folder("cache", cache_dir(), "set $GPT2LIB_CACHE to another folder"),
+        check_folder("runs", Path(runs), "train with --out in another folder"),
+        check_cores(),
+        check_gpu(),
+        check_plays(),
+        check_vocabulary(),
+        check_tiny(),
+        check_accelerate(),
+        check_allocator(),
+    ]

@@ -1,0 +1,150 @@
+"""How long presets and notebooks take on this machine, from a speed test of five seconds.
+
+A preset's minutes are its updates times the seconds of one. An update costs something for each
+layer it calls and something for each FLOP; both prices follow from the two models that the test
+trains. Evaluations, samples and preparing the text come on top.
+
+A notebook's minutes are those of the machine that rendered it, in `presets/minutes.json`, times
+how much slower this machine is at both models (geometric mean).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2lib.config import GPTConfig, TrainConfig, load_config, preset_names
+from gpt2lib.errors import UserError
+from gpt2lib.estimate import training_flops
+from gpt2lib.hardware import resolve_device, resolve_precision
+from gpt2lib.speed import matmul_flops, peak_flops, shapes, update_seconds
+
+MINUTES = Path(__file__).parent / "presets" / "minutes.json"
+"""Written by `python tools/render.py`: minutes of each notebook, and that machine's speed test."""
+
+
+def speed_test(device: str = "auto", seconds: float = 5.0) -> dict[str, Any]:
+    """Measure products of matrices, and training, for about `seconds` in all.
+
+    Args:
+        device: cpu, cuda, mps, or auto: a GPU where there is one.
+        seconds: how long, about.
+
+    Returns:
+        `device`; `threads` of the CPU; `flops`, of matrix products under fp32 and bf16 (on a GPU
+        the data sheet's, None if unknown); `precision`, the faster one in training; and
+        `update_seconds` and `tokens_per_second` of the models "narrow" (in fp32 on a CPU) and
+        "wide" (in the faster precision).
+    """
+    device = resolve_device(device)
+    models = shapes(device)
+    names = ["fp32", "bf16"] if device == "cpu" else [resolve_precision("auto", device)]
+    flops: dict[str, float | None] = {
+        name: matmul_flops(name, 0.06 * seconds) if device == "cpu" else peak_flops(device, name)
+        for name in names
+    }
+    share = 0.65 * seconds / len(names)
+    wide = {name: update_seconds(*models["wide"], name, device, share) for name in names}
+    precision = min(wide, key=lambda name: wide[name])
+    narrow = update_seconds(*models["narrow"], names[0], device, 0.15 * seconds)
+    spent = {"narrow": narrow, "wide": wide[precision]}
+    return {
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "flops": flops,
+        "precision": precision,
+        "update_seconds": spent,
+        "tokens_per_second": {
+            name: size * config.block_size / spent[name] for name, (config, size) in models.items()
+        },
+    }
+
+
+def prices(test: dict[str, Any]) -> tuple[float, float]:
+    """Return the seconds of a call of one layer, and of one FLOP, from a speed test.
+
+    Both models' times are calls · (layers + 1) + FLOPs: two equations with two unknowns. Where
+    noise makes a price negative, it is 0, and the wide model alone says the other.
+    """
+    rows = []
+    for name, (config, size) in shapes(test["device"]).items():
+        flops = size * config.block_size * training_flops(config)
+        rows.append((config.n_layer + 1, flops, test["update_seconds"][name]))
+    (calls_n, flops_n, narrow), (calls_w, flops_w, wide) = rows
+    determinant = calls_n * flops_w - calls_w * flops_n
+    call = (narrow * flops_w - wide * flops_n) / determinant
+    flop = (calls_n * wide - calls_w * narrow) / determinant
+    if call < 0:
+        return 0.0, wide / flops_w
+    if flop < 0:
+        return wide / calls_w, 0.0
+    return call, flop
+
+
+def training_minutes(config: TrainConfig, test: dict[str, Any]) -> float:
+    """Predict the minutes of a run's updates, on one device.
+
+    Args:
+        config: the run.
+        test: what `speed_test` returned on this machine.
+    """
+    call, flop = prices(test)
+    model = config.model.replace(vocab_size=_vocab_size(config))
+    micro_batch = config.micro_batch if isinstance(config.micro_batch, int) else config.batch_size
+    passes = math.ceil(config.batch_size / micro_batch)
+    again = bool(config.gradient_checkpointing)
+    flops = config.batch_size * model.block_size * training_flops(model, again)
+    return config.steps * (call * (model.n_layer + 1) * passes + flop * flops) / 60
+
+
+def _vocab_size(config: TrainConfig) -> int:
+    """Return about how many tokens the tokenizer has; no text is read for it."""
+    known = {"char": 100, "gpt2": GPTConfig().vocab_size}
+    return known.get(config.data.tokenizer, config.data.vocab_size)
+
+
+def preset_minutes(test: dict[str, Any]) -> dict[str, float]:
+    """Predict the minutes of every preset's updates, on one device."""
+    found = {name: training_minutes(load_config(name), test) for name in preset_names()}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def reference() -> dict[str, Any]:
+    """Return what is known of the machine that rendered the notebooks.
+
+    Returns:
+        `speed`, its speed test, and `notebooks`, number to minutes.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    try:
+        known = json.loads(MINUTES.read_text(encoding="utf-8"))
+        return {"speed": dict(known["speed"]), "notebooks": dict(known["notebooks"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{MINUTES} cannot be read ({error}); install gpt2lib again") from error
+
+
+def slowness(test: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return how many times longer a notebook takes here than where `other` was measured.
+
+    Notebooks train on the CPU, so both tests are of CPUs.
+    """
+    ours, theirs = test["update_seconds"], other["update_seconds"]
+    logs = [math.log(ours[name] / theirs[name]) for name in ours]
+    return math.exp(sum(logs) / len(logs))
+
+
+def notebook_minutes(test: dict[str, Any]) -> dict[str, float]:
+    """Predict the minutes of every notebook in full mode: number to minutes.
+
+    Args:
+        test: what `speed_test("cpu")` returned on this machine.
+    """
+    known = reference()
+    factor = slowness(test, known["speed"])
+    return {number: minutes * factor for number, minutes in known["notebooks"].items()}

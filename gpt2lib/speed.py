@@ -1,0 +1,194 @@
+"""How fast a device could be, how fast a run is, and what memory it takes.
+
+Model FLOPs utilisation (MFU) is the share of the device's peak that goes into the products of the
+model: tokens/s times FLOPs per token over the peak. What is computed twice, for gradient
+checkpointing, is not counted, so a run that recomputes has a lower MFU.
+
+Reference: Chowdhery et al. 2022, section 4.1 and appendix B.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from contextlib import nullcontext
+
+import torch
+
+from gpt2lib.config import GPTConfig, OptimConfig
+from gpt2lib.estimate import training_flops
+from gpt2lib.model import GPT
+from gpt2lib.optim import make_optimizer
+
+GPUS: tuple[tuple[str, dict[str, float]], ...] = (
+    ("B200", {"bf16": 2250e12, "fp16": 2250e12, "tf32": 1125e12, "fp32": 75e12}),
+    ("H200", {"bf16": 989.5e12, "fp16": 989.5e12, "tf32": 494.7e12, "fp32": 67e12}),
+    ("H100 NVL", {"bf16": 835.5e12, "fp16": 835.5e12, "tf32": 417.5e12, "fp32": 60e12}),
+    ("H100 PCIe", {"bf16": 756e12, "fp16": 756e12, "tf32": 378e12, "fp32": 51e12}),
+    ("H100", {"bf16": 989.5e12, "fp16": 989.5e12, "tf32": 494.7e12, "fp32": 67e12}),
+    ("A100", {"bf16": 312e12, "fp16": 312e12, "tf32": 156e12, "fp32": 19.5e12}),
+    ("L40S", {"bf16": 362e12, "fp16": 362e12, "tf32": 183e12, "fp32": 91.6e12}),
+    ("L4", {"bf16": 121e12, "fp16": 121e12, "tf32": 60e12, "fp32": 30.3e12}),
+    ("T4", {"fp16": 65e12, "fp32": 8.1e12}),
+    ("V100-PCIE", {"fp16": 112e12, "fp32": 14e12}),
+    ("V100", {"fp16": 125e12, "fp32": 15.7e12}),
+    ("RTX 4090", {"bf16": 165.2e12, "fp16": 165.2e12, "tf32": 82.6e12, "fp32": 82.6e12}),
+    ("RTX 3090", {"bf16": 71e12, "fp16": 71e12, "tf32": 35.6e12, "fp32": 35.6e12}),
+)
+"""Part of a GPU's name, the more special one first, and its dense peaks in FLOP/s.
+
+Matrix units with sums in float32; where a data sheet prints the rate "with sparsity" only, half of
+it. Reference: NVIDIA's data sheets of B200 (HGX, one of eight), H200, H100 (SXM, PCIe, NVL), A100,
+L40S, L4, T4 and V100, and appendix A of its Ada and Ampere GA102 whitepapers for the RTX 4090 and
+RTX 3090.
+"""
+
+SIZE = 1024
+"""Rows and columns of the matrices whose product is timed on a CPU: 2·1024³ FLOPs."""
+
+
+def peak_flops(device: str, precision: str) -> float | None:
+    """Return how many FLOP/s matrix products can reach, at most.
+
+    Of a known GPU it is what the data sheet says, of a CPU what a product of two matrices reaches
+    here and now, in less than a second.
+
+    Args:
+        device: cpu, cuda or mps.
+        precision: fp32, bf16 or fp16. On a GPU fp32 means TF32 where PyTorch was told to use it,
+            as `hardware.prepare_process` does.
+
+    Returns:
+        FLOP/s, or None if nobody knows.
+    """
+    if device == "cpu":
+        return matmul_flops(precision)
+    if device != "cuda":
+        return None
+    tf32 = precision == "fp32" and torch.get_float32_matmul_precision() != "highest"
+    return gpu_peak(torch.cuda.get_device_name(), "tf32" if tf32 else precision)
+
+
+def gpu_peak(name: str, precision: str) -> float | None:
+    """Return the peak of a GPU by its name, in FLOP/s; None for an unknown one.
+
+    Args:
+        name: what `torch.cuda.get_device_name` returns, such as "NVIDIA A100-SXM4-80GB".
+        precision: bf16, fp16, tf32 or fp32; a GPU without TF32 computes in fp32 instead.
+    """
+    words = name.replace("-", " ").split()
+    for known, peaks in GPUS:
+        wanted = known.replace("-", " ").split()
+        places = range(len(words) - len(wanted) + 1)
+        if any(words[i : i + len(wanted)] == wanted for i in places):
+            return peaks.get(precision, peaks["fp32"] if precision == "tf32" else None)
+    return None
+
+
+def matmul_flops(precision: str = "fp32", seconds: float = 0.4) -> float:
+    """Measure how many FLOP/s a product of two matrices reaches on the CPU.
+
+    The threads are those that PyTorch uses now. The fastest of the products counts, because what
+    slows one down is something else on the machine.
+
+    Args:
+        precision: fp32 or bf16.
+        seconds: how long to measure, about; one product is made at least.
+    """
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    a = torch.ones(SIZE, SIZE, dtype=dtype)  # ones: no random number is drawn
+    end = time.perf_counter() + seconds
+    fastest = float("inf")
+    for _ in range(50):
+        started = time.perf_counter()
+        a @ a
+        now = time.perf_counter()
+        fastest = min(fastest, now - started)
+        if now > end:
+            break
+    return 2 * SIZE**3 / fastest
+
+
+def mfu(tokens_per_second: float, config: GPTConfig, peak: float | None) -> float | None:
+    """Return the share of the peak that a run uses, or None if the peak is unknown.
+
+    Args:
+        tokens_per_second: of all processes together.
+        config: the shape of the model; its attention is counted over the whole context.
+        peak: FLOP/s of all devices together, `peak_flops` times processes. (Processes that share
+            one CPU share its peak.)
+    """
+    return None if peak is None else tokens_per_second * training_flops(config) / peak
+
+
+def memory_in_use(device: str) -> int:
+    """Return the bytes a run takes: on a GPU the most its tensors took so far, else resident now.
+
+    Args:
+        device: cpu, cuda or mps.
+    """
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+Shapes = dict[str, tuple[GPTConfig, int]]
+
+CPU_SHAPES: Shapes = {
+    "narrow": (GPTConfig(block_size=32, n_layer=2, n_head=2, n_embd=32, vocab_size=512), 8),
+    "wide": (GPTConfig(block_size=128, n_layer=4, n_head=4, n_embd=192, vocab_size=2048), 16),
+}
+"""Shape and batch size of the presets smoke and cpu."""
+
+GPU_SHAPES: Shapes = {
+    "narrow": CPU_SHAPES["narrow"],
+    "wide": (GPTConfig(block_size=1024, n_layer=4, n_head=12, n_embd=768, vocab_size=2048), 8),
+}
+"""The wide one has four layers of GPT-2 small."""
+
+
+def shapes(device: str) -> Shapes:
+    """Return the models, with their batch sizes, whose training is timed.
+
+    Two, because their speeds differ: in the narrow one most of the time goes into calling many
+    small operations, in the wide one into the products.
+    """
+    return GPU_SHAPES if device == "cuda" else CPU_SHAPES
+
+
+def update_seconds(
+    config: GPTConfig, batch_size: int, precision: str, device: str = "cpu", seconds: float = 1.0
+) -> float:
+    """Train a model on random tokens for a few updates; return the median seconds of one.
+
+    Random state is left as it was.
+
+    Args:
+        config: the shape of the model.
+        batch_size: sequences in an update.
+        precision: fp32, bf16, or fp16 on a GPU (without a loss scaler).
+        device: cpu, cuda or mps.
+        seconds: how long to train, about; three updates are made at least, and the first, which
+            fetches memory, is not counted.
+    """
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    taken: list[float] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT(config).to(device)
+        optimizer = make_optimizer(model, OptimConfig())
+        idx = torch.randint(config.vocab_size, (batch_size, config.block_size)).to(device)  # (B, T)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(taken) < 3:
+            started = time.perf_counter()
+            with torch.autocast(device, dtype=dtype) if dtype else nullcontext():
+                loss, n_tokens = model(idx, idx)
+            (loss / n_tokens).backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            norm.item()  # waits for a GPU
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken[1:])
