@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lib.corpora import Corpus, Split
-from gpt2lib.corpora.base import Piece
+from gpt2lib.corpora.base import Piece, joined
 from gpt2lib.data.files import Header
 from gpt2lib.data.progress import Progress
 from gpt2lib.data.shards import Shard
@@ -117,7 +117,8 @@ def _encoded(corpus: Corpus, split: Split, tokenizer: Tokenizer, skipped: int) -
     """Encode the pieces of a part, but for the first `skipped`, a group at a time."""
     pieces = _read(corpus, split)
     if not tokenizer.encodes_pieces:
-        pieces = _joined(pieces)
+        # Its tokens may span two pieces, so it gets documents whole.
+        pieces = (Piece(text, True) for text in joined(pieces))
     end = [] if tokenizer.eot is None else [tokenizer.eot]
     lead = [] if skipped else end
     for group in _groups(islice(pieces, skipped, None)):
@@ -142,16 +143,6 @@ def _read(corpus: Corpus, split: Split) -> Iterator[Piece]:
         yield from corpus.in_pieces(split)
     except OSError as error:
         raise UserError(f"cannot read {corpus.name}: {error.strerror or error}") from error
-
-
-def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Put documents together again, for a tokenizer whose tokens may span two pieces."""
-    parts: list[str] = []
-    for piece in pieces:
-        parts.append(piece.text)
-        if piece.ends:
-            yield Piece("".join(parts), True)
-            parts = []
 
 
 def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
