@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gpt2lib.cli.options import Parser, positional, preset_values, train_config
@@ -45,16 +46,19 @@ def prepare(argv: list[str]) -> int:
 
 
 def estimate(argv: list[str]) -> int:
-    """Run `gpt2lib estimate PRESET [--json] [--any.field value]`."""
+    """Run `gpt2lib estimate PRESET [--memory SIZE] [--json] [--any.field value]`."""
     parser = Parser(
         "estimate",
-        "PRESET [--json] [--any.field value]",
-        "Say what a run would take: parameters, FLOPs and bytes. Activations come on top.",
+        "PRESET [--memory SIZE] [--json] [--any.field value]",
+        "Say what a run would take: parameters, FLOPs, bytes, and which micro-batch fits.",
         TrainConfig,
     )
     names = ", ".join([*preset_names(), *SIZES])
     parser.add_argument("preset", help=f"a preset or a size ({names}), or a YAML file")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="what a run may take, such as 24GB; here: what is free"
+    )
     parser.add_fields()
     preset = positional(argv, flags=("--json",))
     if preset in SIZES:
@@ -68,12 +72,25 @@ def estimate(argv: list[str]) -> int:
     set_up_logging()
     from gpt2lib.estimate import estimate as estimate_run
 
-    found = estimate_run(train_config(values))
+    found = estimate_run(*_for_here(train_config(values), values["memory"]))
     if values["json"]:
         print_json(found)
     else:
         print_table(_estimate_table(found))
     return 0
+
+
+def _for_here(config: TrainConfig, memory: str | None) -> tuple[TrainConfig, int]:
+    """Resolve the device, and return the bytes that a run may take: what was said, or is free."""
+    said = None if memory is None else _parse_bytes(memory)
+    if said is not None and config.device != "auto":
+        return config, said  # the estimate is for any machine, and needs no torch
+    from gpt2lib.hardware import resolve_device
+    from gpt2lib.memory import available_memory
+
+    device = resolve_device(config.device)
+    config = TrainConfig.from_dict({**config.to_dict(), "device": device})
+    return config, available_memory(device) if said is None else said
 
 
 def _estimate_table(found: dict[str, Any]) -> dict[str, str]:
@@ -82,16 +99,51 @@ def _estimate_table(found: dict[str, Any]) -> dict[str, str]:
     )
     rows = {"parameters": f"{parameters['total']:,}"}
     rows |= {f"  {name}": f"{count:,}" for name, count in parameters["parts"].items()}
-    training = size["weights"] + size["gradients"] + size["optimizer"]
     return {
         **rows,
         "FLOPs per token": f"{flops['forward']:.3g} forward, {flops['training']:.3g} in training",
-        "memory": f"{_bytes(training)} for weights, gradients and AdamW; activations on top",
+        **_memory_rows(size, found["memory"]),
         "disk": f"{_bytes(size['disk'])} for checkpoints, at most",
         "cache": f"{_bytes(size['kv_cache'])} to generate one full block",
         "tokens": f"{run['tokens']:,} in {run['steps']:,} steps of {run['tokens_per_step']:,}",
         "FLOPs": f"{run['flops']:.3g}",
     }
+
+
+def _memory_rows(size: dict[str, int], memory: dict[str, Any]) -> dict[str, str]:
+    """Return the rows about an update's memory."""
+    parts = sorted(memory["parts"].items(), key=lambda part: -part[1])
+    batch = f"micro-batch {memory['micro_batch']}, {memory['precision']} on {memory['device']}"
+    largest, free = memory["largest_micro_batch"], _bytes(memory["available"])
+    fitting = "no micro-batch fits" if largest == 0 else f"{largest:,} fits"
+    without, checkpointed = (
+        _bytes(size[f"activations_{name}_checkpointing"]) for name in ("without", "with")
+    )
+    return {
+        "memory of an update": f"{_bytes(size['peak'])} at the peak ({batch})",
+        **{f"  {name} then": _bytes(count) for name, count in parts},
+        "  the peak comes in": memory["moment"],
+        "  weights": f"{_bytes(size['weights'])}, as many for gradients, twice for AdamW",
+        "  activations": f"{without} at most, {checkpointed} with gradient checkpointing",
+        "  loss": f"{_bytes(size['loss'])} for logits, probabilities and their gradients",
+        "largest micro-batch": f"{fitting} into {free}, with room to spare",
+    }
+
+
+def _parse_bytes(text: str) -> int:
+    """Read a size such as 24GB, 512MB or 1.5e9.
+
+    Raises:
+        UserError: if it is none.
+    """
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if found is None or not 0 < number < 1e18:
+        raise UserError(f"--memory must be a size such as 24GB or 512MB, not {text!r}")
+    return int(number * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
 def _bytes(count: int) -> str:

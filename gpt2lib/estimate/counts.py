@@ -1,6 +1,4 @@
-"""What a model and a run cost, before any of it is spent: parameters, FLOPs, bytes, tokens.
-
-All of it is arithmetic on the configuration; torch is not imported.
+"""Parameters, FLOPs and bytes of a shape, counted.
 
 Conventions for FLOPs. A multiplication and an addition are two. Counted are the products of
 matrices: 2 FLOPs a weight and token, and in attention 2·T·C a token for the scores and again for
@@ -15,9 +13,7 @@ Reference: Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022, appendix B.
 
 from __future__ import annotations
 
-from typing import Any
-
-from gpt2lib.config import SIZES, GPTConfig, TrainConfig
+from gpt2lib.config import GPTConfig
 
 BYTES = 4
 """Of a number in float32: weights, gradients and moments stay so in every precision."""
@@ -55,10 +51,7 @@ def forward_flops(config: GPTConfig) -> dict[str, int]:
     context. (The kernel computes a little more, at the edges of its blocks.)
     """
     d, n_layer = config.n_embd, config.n_layer
-    keys = [
-        min(config.block_size, config.block_size if w is None else w + len(config.global_tokens))
-        for w in config.windows
-    ]
+    keys = [_keys(config, layer) for layer in range(n_layer)]
     kv = 2 * config.kv_heads * config.head_size
     mlps = 0 if "mlp" in config.without else n_layer
     return {
@@ -69,19 +62,37 @@ def forward_flops(config: GPTConfig) -> dict[str, int]:
     }
 
 
-def training_flops(config: GPTConfig, gradient_checkpointing: bool = False) -> int:
+def _keys(config: GPTConfig, layer: int) -> int:
+    """Return how many keys a query meets in this layer."""
+    window, T = config.windows[layer], config.block_size
+    return T if window is None else min(T, window + len(config.global_tokens))
+
+
+def training_flops(config: GPTConfig, gradient_checkpointing: bool | int = False) -> int:
     """Count the FLOPs of one token in an update: three forward passes.
 
-    With gradient checkpointing the blocks run forward a second time, in the backward pass. PyTorch
-    stops once it has what the backward pass needs, which without dropout is before the last
-    product of each block, a `c_proj`.
+    With gradient checkpointing every k-th block runs forward a second time, in the backward pass.
+    PyTorch stops once it has what the backward pass needs, which without dropout is before the
+    last product of the block, a `c_proj`.
+
+    Args:
+        config: the shape of the model.
+        gradient_checkpointing: k; True is 1, every block, and False none.
     """
+    total = sum(forward_flops(config).values())
+    every = range(0, config.n_layer, int(gradient_checkpointing)) if gradient_checkpointing else ()
+    again = sum(_block_flops(config, layer) for layer in every)
+    if not config.dropout:
+        last = 2 * config.n_embd**2 * (1 if "mlp" in config.without else 4)
+        again -= len(every) * last
+    return 3 * total + again
+
+
+def _block_flops(config: GPTConfig, layer: int) -> int:
+    """Count the FLOPs of one token in the forward pass of one block."""
     parts = forward_flops(config)
-    total = sum(parts.values())
-    if not gradient_checkpointing:
-        return 3 * total
-    last = 0 if config.dropout else parts["MLP"] // 2 or 2 * config.n_layer * config.n_embd**2
-    return 3 * total + total - parts["output head"] - last
+    same = parts["attention, projections"] + parts["MLP"]  # in every layer
+    return same // config.n_layer + 2 * 2 * _keys(config, layer) * config.n_embd
 
 
 def memory(config: GPTConfig) -> dict[str, int]:
@@ -120,78 +131,3 @@ def kv_cache_bytes(
         reach = tokens if window is None else (window - 1) * max(dilations) + 1
         kept += min(tokens, reach + global_tokens)
     return 2 * kept * config.kv_heads * config.head_size * batch * bytes_per_number
-
-
-def estimate(config: TrainConfig) -> dict[str, Any]:
-    """Estimate a run.
-
-    The size of the vocabulary is the tokenizer's, as in training. A character tokenizer knows it
-    only once it has read the text, so the text is read then.
-
-    Returns:
-        Plain dictionaries, ready for JSON:
-        `model`, the shape with its true vocabulary;
-        `parameters`, `total` and `parts`;
-        `flops_per_token`, `forward`, `training` and the `parts` of the forward pass;
-        `bytes`, `weights`, `gradients`, `optimizer`, `checkpoint`, and `disk`, at most needed
-        for the checkpoints that are kept and the one being written, and `kv_cache`, for
-        generating one text of block_size tokens in float32;
-        `run`, `steps`, `tokens_per_step`, `tokens` and `flops`.
-
-    Raises:
-        UserError: if `init_from`, the text or the tokenizer cannot be read.
-    """
-    model = resolved_model(config)
-    flops = training_flops(model, config.gradient_checkpointing)
-    per_step = config.batch_size * model.block_size
-    tokens = config.steps * per_step
-    of_parameters = memory(model)
-    forward = forward_flops(model)
-    return {
-        "model": model.to_dict(),
-        "parameters": {"total": count_parameters(model), "parts": parameter_parts(model)},
-        "flops_per_token": {"forward": sum(forward.values()), "training": flops, "parts": forward},
-        "bytes": {
-            **of_parameters,
-            "disk": (config.keep + 1) * of_parameters["checkpoint"],
-            "kv_cache": kv_cache_bytes(model, model.block_size, bytes_per_number=BYTES),
-        },
-        "run": {
-            "steps": config.steps,
-            "tokens_per_step": per_step,
-            "tokens": tokens,
-            "flops": tokens * flops,
-        },
-    }
-
-
-def resolved_model(config: TrainConfig) -> GPTConfig:
-    """Return the shape that the run will have: the vocabulary is known, `init_from` is read."""
-    if config.init_from is None:
-        return config.model.replace(vocab_size=_vocab_size(config))
-    if config.init_from in SIZES:  # no need to download half a gigabyte to know these
-        known = GPTConfig.preset(config.init_from)
-    else:
-        from gpt2lib.hub import model_config
-
-        known = model_config(config.init_from)
-    return known.replace(block_size=config.model.block_size, dropout=config.model.dropout)
-
-
-def _vocab_size(config: TrainConfig) -> int:
-    """Return how many tokens the tokenizer of the run will have."""
-    from gpt2lib.data import is_prepared, open_prepared
-
-    data = config.data
-    if is_prepared(data.source):
-        return open_prepared(data.source).tokenizer.vocab_size
-    if data.tokenizer in ("auto", "bpe"):
-        return data.vocab_size
-    if data.tokenizer == "char":
-        from gpt2lib.corpora import load_corpus
-
-        corpus = load_corpus(data)
-        return len({c for part in (corpus.train(), corpus.val()) for text in part for c in text})
-    from gpt2lib.tokenizer import load_tokenizer
-
-    return load_tokenizer(data.tokenizer).vocab_size
