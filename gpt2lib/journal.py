@@ -8,6 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from gpt2lib.runs import Run
+from gpt2lib.tracking import Trackers
 
 
 class Journal:
@@ -18,10 +19,11 @@ class Journal:
         steps: updates of the whole run.
         step: updates made so far.
         is_main: whether this is the process that writes.
+        trackers: get the numbers of every line.
     """
 
-    def __init__(self, run: Run, steps: int, step: int, is_main: bool) -> None:
-        self.run, self.is_main = run, is_main
+    def __init__(self, run: Run, steps: int, step: int, is_main: bool, trackers: Trackers) -> None:
+        self.run, self.is_main, self.trackers = run, is_main, trackers
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not is_main)
 
     def update(self, step: int, spent: float, tokens_per_second: float, **values: float) -> None:
@@ -69,9 +71,11 @@ class Journal:
             self.bar.write(message, file=sys.stderr)
 
     def close(self) -> None:
-        """Leave the progress bar as it is."""
+        """Leave the progress bar as it is, and let trackers send what they still hold."""
         self.bar.close()
+        self.trackers.finish()
 
     def _line(self, file: str, step: int, **values: Any) -> None:
         if self.is_main:
             self.run.log(f"{file}.jsonl", step=step, **values)
+            self.trackers.log(step, **values)

@@ -18,6 +18,7 @@ from gpt2lib.hardware import resolve_device, resolve_precision
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.model import GPT
 from gpt2lib.runs import Run, earlier_choices
+from gpt2lib.tracking import accelerator_arguments, check_trackers
 
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 """The ways to train on which every process holds the whole model."""
@@ -41,6 +42,7 @@ def start(config: TrainConfig, run: Run) -> Start:
         UserError: for whatever cannot work, before anything is trained.
     """
     device = resolve_device(config.device)
+    check_trackers(config.trackers)
     if config.precision == "fp16":
         resolve_precision("fp16", device)  # refuses a CPU before minutes are spent on data
     processes = _join_processes(device)
@@ -55,7 +57,9 @@ def start(config: TrainConfig, run: Run) -> Start:
     # The state is one for the whole process, and would refuse another run's precision.
     AcceleratorState._reset_state()
     accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, cpu=device == "cpu"
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=device == "cpu",
+        **accelerator_arguments(config.trackers, run.folder),
     )
     if accelerator.distributed_type not in PLAIN:
         raise UserError(

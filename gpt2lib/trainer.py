@@ -30,6 +30,7 @@ from gpt2lib.runs import Run, open_run
 from gpt2lib.sampling import generate
 from gpt2lib.signals import Interrupted, StopRequest
 from gpt2lib.start import start
+from gpt2lib.tracking import start_trackers
 from gpt2lib.training_state import Progress, TrainingState
 
 
@@ -92,7 +93,8 @@ class Trainer:
         self.stop = StopRequest()
         if self.is_main:
             run.forget_after(self.step if run.checkpoint else -1)
-        self.journal = Journal(run, self.config.steps, self.step, self.is_main)
+        trackers = start_trackers(accelerator, run.folder, self.config, self.step)
+        self.journal = Journal(run, self.config.steps, self.step, self.is_main, trackers)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, evaluate on all held-out text, and return the result."""
