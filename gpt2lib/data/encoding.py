@@ -1,9 +1,10 @@
 """Documents to ids: one part of a corpus into one row of tokens.
 
 The source is read in pieces and encoded a few at a time, so that neither a long document nor its
-ids are ever whole in memory. `tokenizer.encode_batch` spreads a group over all cores and leaves
-them only for 2 % of the time to numpy (two cores, gpt2, `benchmarks/preparation.py`), so reading
-the next group meanwhile would gain little, and cost the memory of another group.
+ids are ever whole in memory. `tokenizer.encode_batch` spreads a group over all cores, and reading
+and writing are short beside it, so a reader in a thread of its own would gain little and cost the
+memory of another group; `benchmarks/preparation.py` prints how many cores are busy. (In a process
+forked after its parent has encoded, `tokenizers` works on one core, and says so.)
 """
 
 from __future__ import annotations

@@ -1,0 +1,592 @@
+"""Preparation: shards, pieces, kills, full disks, and several processes at once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt2lib import data
+from gpt2lib.config import DataConfig
+from gpt2lib.corpora import Corpus, corpus_from_texts
+from gpt2lib.corpora.base import Piece
+from gpt2lib.data import encoding, learning, shards
+from gpt2lib.data.writer import TokenWriter
+from gpt2lib.errors import UserError
+from gpt2lib.tokenizer import FastBPE, train_bpe
+
+TEXTS = [f"document {i}\nsays “naïve” 🙂 " + "and more of it " * (i % 7) for i in range(60)]
+TOKENIZER = train_bpe(TEXTS, 300)
+
+
+def prepare(out, texts=TEXTS, *, corpus=None, config=None, **kwargs):
+    """Prepare documents that are in memory, without a bar."""
+    return data.prepare(
+        config or DataConfig(vocab_size=300),
+        out,
+        progress=False,
+        corpus=corpus or corpus_from_texts(texts),
+        **kwargs,
+    )
+
+
+def in_pieces(texts, sizes):
+    """Make a corpus whose documents come in pieces, cut before spaces at about those sizes."""
+
+    def pieces(split):
+        rng = random.Random(0)
+        for text in whole.read(split):
+            start = 0
+            while start < len(text):
+                end = start + rng.choice(sizes)
+                cut = next((i for i in range(end, len(text)) if _is_cut(text, i)), len(text))
+                yield Piece(text[start:cut], cut == len(text))
+                start = cut
+
+    whole = corpus_from_texts(texts)
+    return Corpus(**{**vars(whole), "pieces": pieces})
+
+
+def _is_cut(text, i):
+    return text[i] in " \n" and not text[i - 1].isspace()
+
+
+def content(folder):
+    """Return the hash of every file of a folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# --- shards --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [17, 64, 1000])
+def test_shards_hold_the_same_tokens_and_give_the_same_batches(tmp_path, monkeypatch, size):
+    whole = prepare(tmp_path / "whole", tokenizer=TOKENIZER)
+    monkeypatch.setattr(shards, "SHARD", size)
+    cut = prepare(tmp_path / "cut", tokenizer=TOKENIZER)
+    for a, b in ((whole.train, cut.train), (whole.val, cut.val)):
+        n = -(-len(a) // size)
+        assert [s.n_tokens for s in b.header.shards] == [size] * (n - 1) + [len(a) - size * (n - 1)]
+        assert isinstance(a.tokens, np.memmap) and b.tokens[:].tolist() == a.tokens.tolist()
+        for name in ("n_tokens", "n_documents", "n_bytes", "n_scored_bytes", "source"):
+            assert getattr(a.header, name) == getattr(b.header, name)
+        b.verify()
+    starts = whole.train.windows(8, 1, np.arange(100))
+    assert np.array_equal(cut.train.windows(8, 1, np.arange(100)), starts)
+    for one, other in (
+        (data.batch(f, starts, 8) for f in (whole.train, cut.train)),
+        *zip(*(data.eval_batches(f, 8, 3) for f in (whole.val, cut.val)), strict=True),
+    ):
+        assert all((x == y).all() for x, y in zip(one, other, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_joined_tokens_are_indexed_as_numpy_does(draw):
+    sizes = draw.draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    row = np.arange(sum(sizes), dtype="<u2") * 3
+    joined = data.JoinedTokens(np.split(row, np.cumsum(sizes)[:-1]))
+    assert len(joined) == len(row) and joined.shape == row.shape and joined.dtype == row.dtype
+    n = len(row)
+    bound = st.none() | st.integers(-n - 3, n + 3)
+    where = draw.draw(
+        st.builds(slice, bound, bound, st.none() | st.sampled_from([1, 2, 3, -1, -2]))
+    )
+    assert joined[where].tolist() == row[where].tolist() and joined[where].dtype == row.dtype
+    at = np.array(draw.draw(st.lists(st.integers(-n, n - 1), max_size=12)), dtype=np.int64)
+    assert joined[at].tolist() == row[at].tolist()
+    if len(at) % 2 == 0:
+        assert joined[at.reshape(2, -1)].tolist() == row[at.reshape(2, -1)].tolist()
+    one = draw.draw(st.integers(-n, n - 1))
+    assert joined[one] == row[one] and np.ndim(joined[one]) == 0
+    for outside in (n, -n - 1, [0, n], 1.5):
+        with pytest.raises(IndexError):
+            joined[outside]
+    assert np.asarray(joined).tolist() == joined.tolist() == row.tolist()
+
+
+def damage(path):
+    """Yield damaged forms of a file, one at a time, and the words that name what is wrong."""
+    whole = path.read_bytes()
+    path.unlink()
+    yield "it is missing"
+    path.write_bytes(whole[:-2])
+    yield "its header promises 200 bytes, it has 198"
+    path.write_bytes(whole + b"\0")
+    yield "its header promises 200 bytes, it has 201"
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    yield "its sha256 is"
+    path.write_bytes(whole)
+
+
+def test_a_damaged_shard_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 100)
+    made = prepare(tmp_path / "out", tokenizer=TOKENIZER)
+    for said in damage(tmp_path / "out" / "train-00003.tokens"):
+        for open_again in (lambda: data.open_prepared(made.folder), lambda: prepare(made.folder)):
+            with pytest.raises(UserError, match=r"train-00003\.tokens is damaged: " + said) as e:
+                open_again()
+            assert "\n" not in str(e.value) and "prepare again" in str(e.value)
+    data.open_prepared(made.folder)
+    info = made.folder / "prepared.json"
+    good = json.loads(info.read_text(encoding="utf-8"))
+    for bad in ({**good, "format": 1}, {**good, "parts": []}):
+        info.write_text(json.dumps(bad), encoding="utf-8")
+        with pytest.raises(UserError, match=r"format 1, this version reads 2|is damaged"):
+            data.open_prepared(made.folder)
+
+
+def test_of_large_files_what_changed_after_the_header_is_hashed(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 100)
+    made = prepare(tmp_path / "out", tokenizer=TOKENIZER)
+    monkeypatch.setattr("gpt2lib.data.files.VERIFY_BELOW", 0)
+    hashed = []
+    check = shards.check_hash
+    monkeypatch.setattr(
+        "gpt2lib.data.files.check_hash", lambda path, s: (hashed.append(path.name), check(path, s))
+    )
+    data.open_prepared(made.folder)
+    assert hashed == []
+    shard = made.folder / "train-00002.tokens"
+    blob = bytearray(shard.read_bytes())
+    blob[10] ^= 1
+    shard.write_bytes(blob)
+    later = made.train.path.stat().st_mtime_ns + 10**6  # clocks of file systems are coarse
+    os.utime(shard, ns=(later, later))
+    with pytest.raises(UserError, match=r"train-00002\.tokens is damaged: its sha256"):
+        data.open_prepared(made.folder)
+    assert hashed == ["train-00002.tokens"]
+
+
+# --- pieces --------------------------------------------------------------------------------------
+
+LONG = ["".join(TEXTS) * 3, "short", " ", "".join(TEXTS[:9]), "x" * 500 + " y" * 200]
+
+
+@pytest.mark.parametrize("tokenizer", ["auto", "char"])
+@pytest.mark.parametrize("group", [1, 50, 1 << 20])
+def test_pieces_give_what_whole_documents_give(tmp_path, monkeypatch, tokenizer, group):
+    config = DataConfig(vocab_size=300, tokenizer=tokenizer)
+    whole = prepare(tmp_path / "whole", LONG, config=config)
+    monkeypatch.setattr(encoding, "GROUP", group)
+    monkeypatch.setattr(shards, "SHARD", 333)
+    cut = prepare(tmp_path / "cut", config=config, corpus=in_pieces(LONG, [1, 5, 40, 200]))
+    assert cut.tokenizer.fingerprint == whole.tokenizer.fingerprint
+    for a, b in ((whole.train, cut.train), (whole.val, cut.val)):
+        assert a.tokens.tolist() == b.tokens[:].tolist()
+        for name in ("n_documents", "n_bytes", "n_scored_bytes"):
+            assert getattr(a.header, name) == getattr(b.header, name)
+
+
+def test_a_tokenizer_whose_tokens_span_pieces_gets_whole_documents(tmp_path):
+    inner = tokenizers.Tokenizer.from_str(TOKENIZER._inner.to_str())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    prefixing = FastBPE(inner, TOKENIZER.eot)  # a space before each piece would be one too many
+    assert not prefixing.encodes_pieces and TOKENIZER.encodes_pieces
+    whole = prepare(tmp_path / "whole", LONG, tokenizer=prefixing)
+    cut = prepare(tmp_path / "cut", tokenizer=prefixing, corpus=in_pieces(LONG, [5, 40]))
+    assert cut.train.tokens.tolist() == whole.train.tokens.tolist()
+
+
+def test_a_document_is_never_whole_in_memory(tmp_path, monkeypatch):
+    size, longest = 0, 0
+
+    def pieces(split):
+        for i in range(300 if split == "train" else 0):
+            yield Piece(f" word{i}" * 100, i == 299)
+
+    def watched(self, texts, allow_special=False):
+        nonlocal size, longest
+        longest = max(longest, sum(map(len, texts)))
+        size += sum(map(len, texts))
+        return encode(self, texts, allow_special)
+
+    encode = FastBPE.encode_batch
+    monkeypatch.setattr(FastBPE, "encode_batch", watched)
+    monkeypatch.setattr(encoding, "GROUP", 5000)
+    corpus = Corpus("one", "f" * 64, "", "", lambda split: pytest.fail("read whole"), pieces=pieces)
+    made = prepare(tmp_path / "out", corpus=corpus)
+    assert made.train.header.n_documents == 1 and made.val is None
+    assert size == made.train.header.n_bytes > 150_000 and longest < 6000
+
+
+# --- learning ------------------------------------------------------------------------------------
+
+
+def test_a_small_text_is_learned_whole_and_gives_the_same_merges(tmp_path):
+    made = prepare(tmp_path / "out", LONG)
+    train = list(corpus_from_texts(LONG).train())
+    assert made.tokenizer.fingerprint == train_bpe(train, 300).fingerprint
+    n_bytes = sum(len(text.encode()) for text in train)
+    assert made.info["learned_from"] == {"n_bytes": n_bytes, "of": n_bytes}
+    given_one = prepare(tmp_path / "given", LONG, tokenizer=TOKENIZER)
+    assert given_one.info["learned_from"] is None
+
+
+@pytest.mark.parametrize("n", [1, 2, 50, 1000, 5000])
+def test_a_sample_is_spread_evenly_and_bounded(n):
+    texts = [f"{i:06d}" + "x" * 94 for i in range(n)]
+    limit = 164 * 100
+    sample = learning.spread(iter(texts), limit)
+    assert sample.n_bytes_read == 100 * n and sample.n_bytes == 100 * len(sample.texts)
+    assert learning.spread(iter(texts), limit) == sample
+    kept = [int(text[:6]) for text in sample.texts]
+    assert kept == sorted(set(kept))
+    if n <= 100:
+        assert kept == list(range(n))
+        return
+    assert 45 <= len(kept) <= 100
+    gaps = np.diff([-1, *kept, n])
+    assert gaps.max() <= 3 * n / len(kept)  # no part of the text is left out
+    assert len({k % 2 for k in kept}) == 2  # nor every second text
+
+
+def test_a_text_above_the_limit_is_learned_from_a_sample(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(learning, "LEARN_FROM", 2000)
+    with caplog.at_level(logging.INFO):
+        made = prepare(tmp_path / "out", TEXTS)
+    assert "learned from" in caplog.text
+    n, of = made.info["learned_from"].values()
+    assert 0 < n <= 2000 < of == made.train.header.n_bytes
+
+
+def test_one_long_text_is_kept_whatever_its_length():
+    assert learning.spread(["x" * 1000], 10).texts == [b"x" * 1000]
+    assert len(learning.spread(["x" * 1000] * 50, 10).texts) == 1
+
+
+# --- stopped and taken up again ------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 200 tokens and groups of 300 characters: several of each in `TEXTS`."""
+    monkeypatch.setattr(shards, "SHARD", 200)
+    monkeypatch.setattr(encoding, "GROUP", 300)
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Collect the texts that are encoded."""
+    seen = []
+    encode = FastBPE.encode_batch
+    monkeypatch.setattr(
+        FastBPE, "encode_batch", lambda self, texts: (seen.extend(texts), encode(self, texts))[1]
+    )
+    return seen
+
+
+def full_disk(monkeypatch, after):
+    """Let the disk be full after some writes."""
+    append, count = TokenWriter._append, 0
+
+    def refuse(self, data):
+        nonlocal count
+        count += 1
+        if count > after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, data)
+
+    monkeypatch.setattr(TokenWriter, "_append", refuse)
+
+
+def stopped(tmp_path, monkeypatch):
+    """Stop a preparation of `out` by a full disk; return the folder with what is done."""
+    with monkeypatch.context() as context:
+        full_disk(context, after=10)
+        with pytest.raises(UserError, match="No space left on device") as e:
+            prepare(tmp_path / "out")
+    assert "\n" not in str(e.value) and "make room" in str(e.value)
+    (partial,) = tmp_path.glob(".out*")
+    assert f"stays in {partial}" in str(e.value) and not (tmp_path / "out").exists()
+    return partial
+
+
+def test_a_full_disk_is_one_line_and_the_work_stays(
+    tmp_path, monkeypatch, small_shards, encoded, caplog
+):
+    whole = content(prepare(tmp_path / "whole").folder)
+    everything = len(encoded)
+    partial = stopped(tmp_path, monkeypatch)
+    assert len(list(partial.glob("train-*.tokens"))) >= 3
+    encoded.clear()
+    made = prepare(tmp_path / "out")
+    assert "going on with what a stopped preparation left" in caplog.text
+    assert content(made.folder) == whole and len(encoded) < 0.8 * everything
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "whole"]
+
+
+def test_a_read_only_disk_is_one_line(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*out \(Read-only file system\)") as e:
+        prepare(tmp_path / "out")
+    assert "\n" not in str(e.value) and "stays" not in str(e.value)
+
+
+def breaking(after):
+    """Make a corpus that breaks off once, after some documents."""
+    whole = corpus_from_texts(TEXTS)
+    broken = []
+
+    def read(split):
+        for i, text in enumerate(whole.read(split)):
+            if i == after and not broken:
+                broken.append(i)
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            yield text
+
+    return Corpus(**{**vars(whole), "read": read, "pieces": None})
+
+
+@pytest.mark.parametrize(("after", "stays"), [(2, False), (40, True)])
+def test_a_source_that_breaks_off_is_not_the_disks_fault(
+    tmp_path, small_shards, encoded, after, stays
+):
+    whole = content(prepare(tmp_path / "whole", tokenizer=TOKENIZER).folder)
+    corpus = breaking(after)
+    with pytest.raises(UserError, match="cannot read the texts: Connection reset by peer"):
+        prepare(tmp_path / "out", corpus=corpus, tokenizer=TOKENIZER)
+    assert bool(list(tmp_path.glob(".out*"))) == stays
+    encoded.clear()
+    assert content(prepare(tmp_path / "out", corpus=corpus, tokenizer=TOKENIZER).folder) == whole
+    assert (len(encoded) < len(TEXTS)) == stays
+
+
+def test_a_damaged_shard_of_a_stopped_preparation_is_made_again(
+    tmp_path, monkeypatch, small_shards, caplog
+):
+    whole = content(prepare(tmp_path / "whole").folder)
+    shard = stopped(tmp_path, monkeypatch) / "train-00001.tokens"
+    shard.write_bytes(shard.read_bytes()[:-2] + b"\0\0")
+    assert content(prepare(tmp_path / "out").folder) == whole
+    assert "train-00001.tokens was damaged since" in caplog.text
+
+
+def test_what_is_left_of_another_preparation_is_not_touched(tmp_path, monkeypatch, small_shards):
+    partial = stopped(tmp_path, monkeypatch)
+    left = content(partial)
+    prepare(tmp_path / "out", TEXTS[::-1])
+    assert content(partial) == left
+
+
+def test_shards_of_another_size_are_not_gone_on_with(tmp_path, monkeypatch, small_shards):
+    stopped(tmp_path, monkeypatch)
+    monkeypatch.setattr(shards, "SHARD", 333)
+    made = prepare(tmp_path / "out")
+    assert content(made.folder) == content(prepare(tmp_path / "whole").folder)
+
+
+# --- real processes ------------------------------------------------------------------------------
+
+DRIVER = """
+import json, logging, os, random, resource, signal, sys, time
+from pathlib import Path
+from gpt2lib.config import DataConfig
+from gpt2lib.data import encoding, prepare, shards
+from gpt2lib.data.work import Work
+from gpt2lib.data.writer import TokenWriter
+from gpt2lib.tokenizer import FastBPE
+
+base = Path(sys.argv[1])
+shards.SHARD, encoding.GROUP = 400, 1000
+
+def touching(holder, name, before):
+    real = getattr(holder, name)
+    def touched(*args, **kwargs):
+        before()
+        return real(*args, **kwargs)
+    setattr(holder, name, touched)
+
+# Prepare in a process that kills itself before its `kill_at`-th touch of the disk.
+def child(out, kill_at=0, begin=lambda: None):
+    pid = os.fork()
+    if pid:
+        return pid
+    events, characters = 0, 0
+    def count():
+        nonlocal events
+        events += 1
+        if events == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    for name in ("fsync", "rename", "replace", "unlink", "mkdir", "rmdir"):
+        touching(os, name, count)
+    touching(Path, "open", count)
+    touching(TokenWriter, "_append", count)
+    encode = FastBPE.encode_batch
+    def encode_batch(self, texts):
+        nonlocal characters
+        characters += sum(map(len, texts))
+        return encode(self, texts)
+    FastBPE.encode_batch = encode_batch
+    code = 1
+    try:
+        begin()
+        config = DataConfig(source=str(base / "source.jsonl"), vocab_size=300)
+        prepare(config, base / out, progress=False)
+        (base / f"{out}.characters").write_text(str(characters))
+        code = 0
+    except ValueError as error:
+        (base / f"{out}.said").write_text(str(error))
+    finally:
+        os._exit(code)
+
+# Wait for a process: 0 for success, minus the signal that killed it.
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def drive(tmp_path, code):
+    """Run code after `DRIVER` in a process of its own; return what it prints, and says."""
+    words = [f"word{i * i % 97} and {i}" for i in range(700)]
+    rows = [json.dumps({"text": "\n".join(words[i : i + 5])}) for i in range(0, 700, 5)]
+    (tmp_path / "source.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER + code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def characters(tmp_path, out):
+    """Return how many characters the last process encoded for a folder."""
+    return int((tmp_path / f"{out}.characters").read_text(encoding="utf-8"))
+
+
+def nothing_left(tmp_path):
+    """Return whether all hidden files are gone, but for the empty lock of a killed process."""
+    return all(path.suffix == ".lock" for path in tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_touch_of_the_disk_it_goes_on_to_the_same_bytes(tmp_path, step):
+    killed, _ = drive(
+        tmp_path,
+        f"""
+assert ended(child("whole")) == 0
+killed, k = [], 1
+while ended(child(f"out{{k}}", kill_at=k)) == -signal.SIGKILL:
+    assert ended(child(f"out{{k}}")) == 0, k
+    killed.append(k)
+    k += {step}
+print(json.dumps(killed))
+""",
+    )
+    whole = content(tmp_path / "whole")
+    assert sum(name.startswith("train-") for name in whole) >= 5 and len(killed) >= 60 / step
+    for k in killed:
+        assert content(tmp_path / f"out{k}") == whole, k
+    anew = [characters(tmp_path, f"out{k}") for k in killed]
+    assert anew[0] == characters(tmp_path, "whole")
+    assert sorted(anew, reverse=True) == anew and anew[-1] < 0.3 * anew[0]
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("n", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_again_and_again_at_any_time(tmp_path, n):
+    kills, _ = drive(
+        tmp_path,
+        f"""
+start = time.perf_counter()
+assert ended(child("whole")) == 0
+seconds = time.perf_counter() - start
+rng, kills = random.Random({n}), 0
+for run in range({n}):
+    code = -signal.SIGKILL
+    while code == -signal.SIGKILL:  # each process goes on from what the killed one left
+        pid = child(f"out{{run}}")
+        time.sleep(rng.random() * seconds)
+        os.kill(pid, signal.SIGKILL)
+        code = ended(pid)
+        kills += code == -signal.SIGKILL
+        if kills % 4 == 3:
+            code = ended(child(f"out{{run}}"))
+    assert code == 0
+print(kills)
+""",
+    )
+    assert kills >= n / 2
+    for run in range(n):
+        assert content(tmp_path / f"out{run}") == content(tmp_path / "whole"), run
+
+
+def test_of_two_processes_the_second_waits_and_opens_the_result(tmp_path):
+    codes, said = drive(
+        tmp_path,
+        """
+assert ended(child("whole")) == 0
+slow = child("out", begin=lambda: touching(Work, "publish", lambda: time.sleep(1)))
+while not list(base.glob(".out*.partial/train-00001.tokens")):
+    time.sleep(0.005)
+second = child("out")
+codes = [ended(slow)]
+(base / "out.characters").unlink()
+print(json.dumps([*codes, ended(second), int((base / "out.characters").read_text())]))
+""",
+    )
+    assert codes[:2] == [0, 0] and "another process prepares" in said
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert codes[2] == 0  # the second one encoded nothing
+    assert nothing_left(tmp_path)
+
+
+def test_a_waiting_process_takes_over_from_a_killed_one(tmp_path):
+    codes, said = drive(
+        tmp_path,
+        """
+assert ended(child("whole")) == 0
+first = child("out", begin=lambda: touching(TokenWriter, "finish", lambda: time.sleep(600)))
+while not list(base.glob(".out*.partial/train-00003.tokens")):
+    time.sleep(0.005)
+second = child("out")
+time.sleep(0.5)
+os.kill(first, signal.SIGKILL)
+print(json.dumps([ended(first), ended(second)]))
+""",
+    )
+    assert codes == [-9, 0] and "another process prepares" in said and "going on with" in said
+    assert characters(tmp_path, "out") < 0.8 * characters(tmp_path, "whole")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_a_limit_of_the_system_on_files_is_one_line(tmp_path):
+    codes, _ = drive(
+        tmp_path,
+        """
+from gpt2lib.tokenizer import train_bpe
+train_bpe(["a"], 257).save(base / "tokenizer")
+largest = max(path.stat().st_size for path in (base / "tokenizer").iterdir())
+shards.SHARD = 2 * largest  # of two bytes each
+size = 2 * largest
+limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+row = json.dumps({"text": "0123456789" * largest})
+(base / "source.jsonl").write_text(row)
+print(json.dumps([ended(child("out", begin=limit)), ended(child("out"))]))
+""",
+    )
+    assert codes == [1, 0]
+    said = (tmp_path / "out.said").read_text(encoding="utf-8")
+    assert "File too large" in said and "\n" not in said
+    assert data.open_prepared(tmp_path / "out").val is not None
