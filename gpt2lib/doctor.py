@@ -30,6 +30,9 @@ DISK_NEEDED, DISK_WANTED = 0.2, 2.0
 """GB that must be, and had better be, free: the checkpoints of the preset cpu take at most 0.1 GB,
 as `gpt2lib estimate cpu` says, and those of GPT-2 small 4.5 GB."""
 
+BUSY = 30
+"""Percent of the cores in use, above which times say more about other programs than about us."""
+
 
 class Finding(NamedTuple):
     """One thing that was looked at.
@@ -176,6 +179,22 @@ def check_cores() -> Finding:
     return Finding("cores", "ok", said)
 
 
+def check_load(seconds: float = 0.5) -> Finding:
+    """Look whether other programs use the cores, which makes the speed test say too little.
+
+    Args:
+        seconds: how long to look.
+    """
+    import psutil
+
+    busy = psutil.cpu_percent(seconds)
+    said = f"other programs use {busy:.0f} % of the cores"
+    if busy > BUSY:
+        advice = "close them and ask again: the minutes are those of a busy machine"
+        return Finding("load", "warning", said, advice)
+    return Finding("load", "ok", said)
+
+
 def check_gpu() -> Finding:
     """Say which GPU PyTorch sees."""
     import torch
@@ -282,6 +301,7 @@ def examine(runs: str | Path = "runs") -> list[Finding]:
         check_folder("cache", cache_dir(), "set $GPT2LIB_CACHE to another folder"),
         check_folder("runs", Path(runs), "train with --out in another folder"),
         check_cores(),
+        check_load(),
         check_gpu(),
         check_plays(),
         check_vocabulary(),

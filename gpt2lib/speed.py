@@ -170,7 +170,7 @@ def update_seconds(
         batch_size: sequences in an update.
         precision: fp32, bf16, or fp16 on a GPU (without a loss scaler).
         device: cpu, cuda or mps.
-        seconds: how long to train, about; three updates are made at least, and the first, which
+        seconds: how long to train, about; two updates are made at least, and the first, which
             fetches memory, is not counted.
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
@@ -181,7 +181,7 @@ def update_seconds(
         optimizer = make_optimizer(model, OptimConfig())
         idx = torch.randint(config.vocab_size, (batch_size, config.block_size)).to(device)  # (B, T)
         end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(taken) < 3:
+        while time.perf_counter() < end or len(taken) < 2:
             started = time.perf_counter()
             with torch.autocast(device, dtype=dtype) if dtype else nullcontext():
                 loss, n_tokens = model(idx, idx)

@@ -126,6 +126,14 @@ def test_threads_and_cores(
     assert doctor.check_cores().status == status
 
 
+@pytest.mark.parametrize(("busy", "status"), [(5.0, "ok"), (95.0, "warning")])
+def test_a_busy_machine_is_told(busy: float, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    monkeypatch.setattr(psutil, "cpu_percent", lambda seconds: busy)
+    assert doctor.check_load().status == status
+
+
 def test_assets_are_there_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     from gpt2lib.corpora import plays
     from gpt2lib.tokenizer import gpt2_vocab
@@ -287,17 +295,21 @@ def test_a_machine_half_as_fast_takes_twice_as_long() -> None:
     assert minutes == pytest.approx({n: 2 * m for n, m in known["notebooks"].items()})
 
 
-def test_the_recorded_minutes_are_those_of_the_headers() -> None:
+def test_the_recorded_minutes_are_those_of_the_headers(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     sys.path.insert(0, str(ROOT / "tools"))
-    from render import MINUTES
+    from render import MINUTES, record_minutes
 
     said = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         found = MINUTES.search(nbformat.read(path, as_version=4).cells[0].source)
         assert found
         said[path.name[:2]] = float(found[2])
-    assert forecast.reference()["notebooks"] == said, "python tools/render.py --speed"
+    assert forecast.reference()["notebooks"] == said, "run: python tools/render.py --links"
+    again = tmp_path / "minutes.json"
+    again.write_text(forecast.MINUTES.read_text(encoding="utf-8"), encoding="utf-8")
+    record_minutes(sorted((ROOT / "notebooks").glob("*.ipynb")), again, None)
+    assert json.loads(again.read_text(encoding="utf-8")) == forecast.reference()
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
