@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
+from gpt2lib.sharding import like
 from gpt2lib.storage import FORMAT, read_json, remove_folder, verify, write_json
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str | P
             f"{where} lacks {len(missing)} of the model's tensors, the first is {missing[0]!r}"
         )
     for name in filled.values():
-        own[name].copy_(tensors[name])
+        own[name].copy_(like(tensors[name].to(own[name].dtype), own[name]))
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -191,7 +192,8 @@ def load_optimizer(
                 f"{full_name} has shape {tuple(tensor.shape)} in the optimiser's state, "
                 f"but the weight has {tuple(place.shape)}"
             )
-        state.setdefault(name, {})[key] = tensor.to(place.device, copy=True)
+        spread = like(tensor, place) if tensor.dim() else tensor
+        state.setdefault(name, {})[key] = spread.to(place.device, copy=True)
     optimizer.state.clear()
     for name, values in state.items():
         optimizer.state[own[name]] = values

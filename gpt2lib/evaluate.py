@@ -8,11 +8,14 @@ models with different tokenizers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from gpt2lib.data import TokenFile, document_ids, eval_batches
+from gpt2lib.data import IGNORE, TokenFile, document_ids, eval_batches
 from gpt2lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,12 +78,11 @@ def score(
     device = next(model.parameters()).device
     total = torch.zeros(2, dtype=torch.float64)  # summed loss, tokens scored
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    for i, (idx, targets) in enumerate(eval_batches(tokens, block_size, batch_size, limit)):
-        if i % world == rank:
-            idx, targets = idx.to(device), targets.to(device)
-            documents = () if eot is None else (document_ids(idx, eot),)
-            loss, count = model(idx, targets, *documents)
-            total += torch.tensor([loss.item(), count.item()], dtype=torch.float64)
+    for idx, targets in _share(eval_batches(tokens, block_size, batch_size, limit), rank, world):
+        idx, targets = idx.to(device), targets.to(device)
+        documents = () if eot is None else (document_ids(idx, eot),)
+        loss, count = model(idx, targets, *documents)
+        total += torch.tensor([loss.item(), count.item()], dtype=torch.float64)
     if accelerator is not None and world > 1:
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
     model.train(was_training)
@@ -93,3 +95,17 @@ def score(
         "bits_per_byte": bits_per_byte(nats / share, tokens.header.n_scored_bytes),
         "tokens": int(count),
     }
+
+
+def _share(
+    batches: Iterator[tuple[Tensor, Tensor]], rank: int, world: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every `world`-th batch, as many in each process.
+
+    Processes that share a model's weights must pass through it equally often. Where batches are
+    short at the end, a process gets one with nothing to score, not one that another has scored.
+    """
+    for first in batches:
+        turn = [first, *islice(batches, world - 1)]
+        idx, targets = first
+        yield turn[rank] if rank < len(turn) else (idx, torch.full_like(targets, IGNORE))

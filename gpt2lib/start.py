@@ -11,6 +11,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, broadcast_object_list
 
+from gpt2lib import sharding
 from gpt2lib.config import TrainConfig
 from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.errors import UserError
@@ -61,10 +62,12 @@ def start(config: TrainConfig, run: Run) -> Start:
         cpu=device == "cpu",
         **accelerator_arguments(config.trackers, run.folder),
     )
-    if accelerator.distributed_type not in PLAIN:
+    if accelerator.distributed_type == DistributedType.FSDP:
+        sharding.configure(accelerator, model)
+    elif accelerator.distributed_type not in PLAIN:
         raise UserError(
-            f"{accelerator.distributed_type.value} was configured for Accelerate, but checkpoints "
-            f"of sharded models are not supported; choose plain data parallelism (multi-GPU)"
+            f"{accelerator.distributed_type.value} was configured for Accelerate, but is not "
+            f"supported; choose plain data parallelism (multi-GPU) or FSDP2"
         )
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
     if accelerator.is_main_process:

@@ -25,9 +25,11 @@ from gpt2lib.evaluate import score
 from gpt2lib.feed import Feed, MicroBatch
 from gpt2lib.health import Health
 from gpt2lib.journal import Journal
+from gpt2lib.model import GPT
 from gpt2lib.optim import learning_rate, make_optimizer, set_learning_rate
 from gpt2lib.runs import Run, open_run
 from gpt2lib.sampling import generate
+from gpt2lib.sharding import whole
 from gpt2lib.signals import Interrupted, StopRequest
 from gpt2lib.start import start
 from gpt2lib.tracking import start_trackers
@@ -138,7 +140,7 @@ class Trainer:
                 accelerator.backward(loss * scale)
             total += loss.detach()
         limit = config.optim.grad_clip or math.inf
-        norm = float(accelerator.clip_grad_norm_(self.raw_model.parameters(), limit))
+        norm = whole(accelerator.clip_grad_norm_(self.raw_model.parameters(), limit)).item()
         summed_loss, stops = self.sum_over_processes(total.item(), self.stop.signum != 0)
         loss_now = summed_loss / n_tokens
         self.step += 1
@@ -200,9 +202,11 @@ class Trainer:
     def evaluate(self, full: bool = False) -> dict[str, Any]:
         """Score held-out text and draw a sample; write both and return them."""
         scores = self.score(full)
-        if self.is_main and self.config.sample_tokens:
+        if self.config.sample_tokens:
             with self.timed("evaluate"):
-                scores["sample"] = self.sample()
+                model = self.state.whole_model()
+                if model is not None:
+                    scores["sample"] = self.sample(model)
         self.journal.evaluation(self.step, scores, complete=full)
         return scores
 
@@ -221,11 +225,11 @@ class Trainer:
                 accelerator=self.accelerator,
             )
 
-    def sample(self) -> str:
+    def sample(self, model: GPT) -> str:
         """Continue the configured prompt, with the same random numbers each time."""
         tokenizer, config = self.data.tokenizer, self.config
         idx = torch.tensor([tokenizer.encode(config.sample_prompt)], device=self.accelerator.device)
-        out = generate(self.raw_model, idx, config.sample_tokens, top_k=50, seed=config.seed)
+        out = generate(model, idx, config.sample_tokens, top_k=50, seed=config.seed)
         text: str = tokenizer.decode(out[0].tolist())
         return text
 

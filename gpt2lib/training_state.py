@@ -16,6 +16,8 @@ from gpt2lib.checkpoint import STATE
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.feed import MicroBatch, micro_batch_size
+from gpt2lib.model import GPT
+from gpt2lib.sharding import gather, is_sharded, release
 from gpt2lib.storage import atomic_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from gpt2lib.config import TrainConfig
     from gpt2lib.data import Prepared
-    from gpt2lib.model import GPT
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,13 @@ class TrainingState:
         from accelerate.utils import gather_object
 
         random_states = dict(gather_object(list(self._random_states().items())))
-        if self.accelerator.is_main_process:
+        is_main = self.accelerator.is_main_process
+        release(self.model)
+        weights = gather(checkpoint.model_tensors(self.model), is_main)
+        moments = gather(checkpoint.optimizer_tensors(self.model, self.optimizer), is_main)
+        if is_main:
             with atomic_folder(run / "checkpoints" / f"step-{progress.step:08d}") as folder:
-                weights = checkpoint.model_tensors(self.model)
                 checkpoint.write_tensors(folder / checkpoint.MODEL, weights)
-                moments = checkpoint.optimizer_tensors(self.model, self.optimizer)
                 checkpoint.write_tensors(folder / OPTIMIZER, moments)
                 checkpoint.write_tensors(folder / RANDOM, random_states)
                 checkpoint.write_model_config(folder, self.model.config)
@@ -94,6 +97,23 @@ class TrainingState:
                 write_json(folder / STATE, about)
             checkpoint.prune(run, self.config.keep, self.config.keep_best)
         self.accelerator.wait_for_everyone()
+
+    def whole_model(self) -> GPT | None:
+        """Return the model for the main process to draw from, and None to the others.
+
+        Every process must call it: weights that are spread over processes are gathered.
+        """
+        is_main = self.accelerator.is_main_process
+        release(self.model)
+        if not any(map(is_sharded, self.model.parameters())):
+            return self.model if is_main else None
+        weights = gather(checkpoint.model_tensors(self.model), is_main)
+        if not is_main:
+            return None
+        with torch.random.fork_rng(devices=[]):  # a new model draws weights, and they are replaced
+            copy = GPT(self.model.config)
+        checkpoint.load_weights(copy, weights, "the model that trains")
+        return copy.to(self.accelerator.device)
 
     def save_batch(self, run: Path, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
         """Write what this process read for an update, to be looked at; return the file.

@@ -1,0 +1,118 @@
+"""Weights spread over the processes, each holding a share of every tensor (FSDP2).
+
+Plain data parallelism keeps a whole copy of weights, gradients and optimiser state in every
+process. FSDP2 keeps a share of each in every process and gathers a block's weights when the block
+is computed. The mathematics are the same, and so are the checkpoints: they hold whole tensors, and
+a run may go on with shards or without.
+
+To gather is a collective act: every process has to do it, in the same order, or all of them wait
+for ever.
+
+Reference: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (FSDP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from gpt2lib.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from gpt2lib.model import GPT
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds only its share of a tensor."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with the shares of all processes; every process must call it."""
+    full: Tensor = getattr(tensor, "full_tensor", lambda: tensor)()
+    return full
+
+
+def release(model: nn.Module) -> None:
+    """Let go of weights that are gathered, so that a model's parameters are its shares again.
+
+    After an evaluation those outside the blocks still lie there whole, as parameters that the
+    optimiser does not know.
+    """
+    for module in model.modules():
+        reshard = getattr(module, "reshard", None)
+        if callable(reshard):
+            reshard()
+
+
+def gather(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Make named tensors whole, one after the other; every process must call it.
+
+    Args:
+        tensors: the same names in the same order in every process.
+        keep: whether this process wants them. They then lie in its main memory, so that the GPU
+            holds one whole tensor at a time. Tensors that were whole already stay as they are.
+    """
+    gathered = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if keep:
+            gathered[name] = full.cpu() if is_sharded(tensor) else full
+    return gathered
+
+
+def like(tensor: Tensor, place: Tensor) -> Tensor:
+    """Return this process's share of a whole tensor, where `place` is spread over processes.
+
+    Args:
+        tensor: the same in every process; nothing is sent.
+        place: a tensor of the same shape, which says how it is spread; if it is not, the tensor is
+            returned as it is.
+    """
+    if not is_sharded(place):
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(place, DTensor)
+    there = tensor.to(place.device)
+    return distribute_tensor(there, place.device_mesh, place.placements, src_data_rank=None)
+
+
+def configure(accelerator: Accelerator, model: GPT) -> None:
+    """Decide how FSDP2 spreads a model; whatever was configured that would not work is refused.
+
+    Each block is gathered by itself, the rest of the model with the embedding. Shares are float32,
+    and mixed precision is autocast, as without shards: FSDP's own would return the summed loss of
+    thousands of tokens in bf16, which has 8 bits for it.
+
+    Raises:
+        UserError: for FSDP1, fp16, weights kept in main memory, or FSDP's own checkpointing.
+    """
+    from torch.distributed.fsdp import CPUOffloadPolicy
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+
+    plugin, precision = accelerator.state.fsdp_plugin, accelerator.mixed_precision
+    if plugin.fsdp_version != 2:
+        raise UserError(f"fsdp_version is {plugin.fsdp_version}; set it to 2 (launch/fsdp2.yaml)")
+    if precision == "fp16":
+        raise UserError("precision fp16 does not work with FSDP here; use bf16 or fp32")
+    if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
+        raise UserError("fsdp_offload_params is not supported; set it to false")
+    if plugin.activation_checkpointing:
+        raise UserError(
+            "fsdp_activation_checkpointing renames the weights; set it to false and use "
+            "--gradient_checkpointing true"
+        )
+    plugin.mixed_precision_policy = None
+    # Every process has made the same weights already; and it would untie the tied ones.
+    plugin.cpu_ram_efficient_loading = False
+    plugin.auto_wrap_policy = transformer_auto_wrap_policy
+    plugin.transformer_cls_names_to_wrap = sorted({type(b).__name__ for b in model.transformer.h})
+    if precision == "bf16":
+        device = accelerator.device.type
+        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)  # type: ignore[method-assign]
