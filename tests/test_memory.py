@@ -83,6 +83,9 @@ TABLE: list[tuple[str, dict[str, Any], Setting]] = [
     ("window of half", {"window": 40}, Setting(4)),
     ("dilated window", {"window": 8, "dilation": 2, "block_size": 400}, Setting(2)),
     ("long", {"block_size": 520, "n_layer": 2}, Setting(2)),
+    ("documents", {"block_size": 128}, Setting(4, documents=True)),
+    ("documents, window, RoPE", {"window": 16, "position": "rope"}, Setting(4, documents=True)),
+    ("documents, all blocks again", {}, Setting(8, documents=True, checkpointing=1)),
     ("no MLP", {"without": ("mlp",)}, Setting(4)),
     ("no residuals", {"without": ("residual", "layer_norm")}, Setting(4)),
 ]
