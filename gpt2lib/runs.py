@@ -3,6 +3,7 @@
 runs/NAME/
   requested.yaml    what was asked for
   config.yaml       the same with every "auto" resolved
+  origin.json       the checkpoint of another run that this one went on from, if any
   metrics.jsonl     a line for each update and each evaluation
   samples.jsonl     a line for each sample
   checkpoints/      step-00000500/ and so on
@@ -19,11 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.checkpoint import checkpoints, newest
+from gpt2lib.checkpoint import checkpoints, newest, prune
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
 from gpt2lib.fields import flat
-from gpt2lib.storage import read_json, verify, write_json, write_text
+from gpt2lib.storage import clear_leftovers, read_json, verify, write_json, write_text
 
 MAY_CHANGE = frozenset(
     {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best"}
@@ -32,6 +33,9 @@ MAY_CHANGE = frozenset(
 )
 """Fields that a resumed run may change: the mathematics stay the same. (With dropout, the size of
 the pieces, the device and compiling decide which activations are dropped.)"""
+
+
+ORIGIN = "origin.json"
 
 
 class Run:
@@ -58,8 +62,12 @@ class Run:
         return self._seen != self._traces()
 
     def _traces(self) -> list[str]:
-        done = [p.name for p in checkpoints(self.folder)]
-        return [*done, "result.json"] if (self.folder / "result.json").exists() else done
+        requested, done = self.folder / "requested.yaml", self.folder / "result.json"
+        return [
+            *(p.name for p in checkpoints(self.folder)),
+            requested.read_text(encoding="utf-8") if requested.exists() else "",
+            done.name if done.exists() else "",
+        ]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -73,18 +81,66 @@ class Run:
             return
         from filelock import FileLock, Timeout
 
+        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout as error:
             raise UserError(
                 f"another process is training in {self.folder}; wait for it or choose another --out"
             ) from error
+        except OSError as error:
+            raise _refused(self.folder, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, config: TrainConfig) -> None:
+        """Write down what is asked for, in a folder where nothing was trained yet.
+
+        Call it with the lock held: of two runs that begin together, the files are of the one
+        that trains.
+
+        Raises:
+            UserError: if the disk refuses.
+        """
+        if os.environ.get("RANK", "0") != "0" or not _never_began(self.folder):
+            return
+        try:
+            if self.checkpoint is not None:  # first, so that no kill can part the two files
+                origin = {"checkpoint": str(self.checkpoint.resolve())}
+                write_json(self.folder / ORIGIN, origin)
+            else:
+                (self.folder / ORIGIN).unlink(missing_ok=True)
+            self.write_config("requested.yaml", config)
+        except OSError as error:
+            raise _refused(self.folder, error) from error
+
+    def tidy(self, config: TrainConfig) -> None:
+        """Clear away what a killed process left half done. Call it with the lock held.
+
+        Raises:
+            UserError: if the disk refuses.
+        """
+        try:
+            for folder in (self.folder, self.folder / "checkpoints"):
+                clear_leftovers(folder)
+            prune(self.folder, config.keep, config.keep_best)
+        except OSError as error:
+            raise _refused(self.folder, error) from error
 
     def log(self, file: str, **values: Any) -> None:
-        """Append one line to a `.jsonl` file."""
-        with (self.folder / file).open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(values) + "\n")
+        """Append one line to a `.jsonl` file.
+
+        Raises:
+            UserError: if the disk refuses.
+        """
+        path = self.folder / file
+        try:
+            with path.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
     def forget_after(self, step: int) -> None:
         """Drop the log lines that are going to be written again.
@@ -106,6 +162,10 @@ class Run:
     def write_result(self, result: dict[str, Any]) -> None:
         """Write the result, which makes the run complete."""
         write_json(self.folder / "result.json", result)
+
+
+def _refused(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write to {folder}: {error.strerror or error}; choose another --out")
 
 
 def _lines_up_to(path: Path, step: int) -> list[str]:
@@ -141,25 +201,20 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
         if not explicit.is_dir():
             raise UserError(f"--resume {resume}: there is no such checkpoint folder")
         verify(explicit)
-    requested = folder / "requested.yaml"
-    if requested.exists() and not _never_began(folder):
+    if (folder / "requested.yaml").exists() and not _never_began(folder):
         if resume == "never":
             raise UserError(f"{folder} holds an earlier run; choose another --out, or continue it")
         _refuse_changes(folder, config)
         return Run(folder, _checkpoint_to_continue(folder, explicit))
-    if folder.exists() and not (_never_began(folder) or _is_empty(folder)):
+    if folder.exists() and not _never_began(folder):
         raise UserError(f"{folder} exists and is not a run; choose another --out")
     if explicit is not None and (explicit.parents[1] / "requested.yaml").exists():
         _refuse_changes(explicit.parents[1], config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        run = Run(folder, explicit)
-        run.write_config("requested.yaml", config)
     except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --out"
-        ) from error
-    return run
+        raise _refused(folder, error) from error
+    return Run(folder, _origin(folder) if resume == "auto" else explicit)
 
 
 def _checkpoint_to_continue(folder: Path, explicit: Path | None) -> Path | None:
@@ -170,11 +225,20 @@ def _checkpoint_to_continue(folder: Path, explicit: Path | None) -> Path | None:
             f"none of the {damaged} checkpoints in {folder} is whole, and starting "
             "over would overwrite its logs; choose another --out"
         )
-    if explicit is not None and (latest is None or explicit.resolve() != latest.resolve()):
+    origin = _origin(folder)
+    if explicit is not None and explicit.resolve() not in (origin, latest and latest.resolve()):
         raise UserError(
             f"{folder} has gone further than {explicit}; to go on from there choose another --out"
         )
-    return latest
+    if latest is None and origin is not None:  # stopped before a checkpoint of its own
+        verify(origin)
+    return latest or origin
+
+
+def _origin(folder: Path) -> Path | None:
+    """Return the checkpoint of another run that this one went on from, if any."""
+    path = folder / ORIGIN
+    return Path(read_json(path)["checkpoint"]) if path.exists() else None
 
 
 def _names(folder: Path) -> set[str]:
@@ -182,13 +246,13 @@ def _names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir() if not p.name.startswith(".")}
 
 
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not _names(folder)
-
-
 def _never_began(folder: Path) -> bool:
-    """Whether a run was refused before its first update; its settings may then be mended."""
-    return folder.is_dir() and _names(folder) in (
+    """Whether a folder is empty or its run was refused before its first update.
+
+    Its settings may then be mended.
+    """
+    return folder.is_dir() and _names(folder) - {ORIGIN} in (
+        set(),
         {"requested.yaml"},
         {"requested.yaml", "config.yaml"},
     )

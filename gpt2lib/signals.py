@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -45,6 +46,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signum = 0
         self._before: dict[int, Any] = {}
+        self._leave: Callable[[int], Exception] | None = None
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # only there is it allowed
@@ -59,9 +61,20 @@ class StopRequest:
     ) -> None:
         self._restore()
 
+    def leave(self, error: Callable[[int], Exception]) -> None:
+        """From now on raise `error(signum)` when a signal comes, and now if one has come.
+
+        For work that can be dropped anywhere, because all before it is saved.
+        """
+        self._leave = error
+        if self.signum:
+            raise error(self.signum)
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         self._restore()
+        if self._leave is not None:
+            raise self._leave(signum)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -73,6 +75,25 @@ def start(config: TrainConfig, run: Run) -> Start:
     if accelerator.is_main_process:
         run.write_config("config.yaml", config)
     return Start(config, accelerator, data, model)
+
+
+@contextmanager
+def one_line_when_others_end() -> Iterator[None]:
+    """Say it in one line when this process lost those that it computes with.
+
+    Raises:
+        UserError: in place of what the library of the connection says.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        if not lost or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise
+        raise UserError(
+            "another process of this run has ended, its own last line may say why; the same "
+            "command goes on from the last checkpoint"
+        ) from error
 
 
 def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: GPT) -> TrainConfig:

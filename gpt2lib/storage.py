@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
     aside = target.parent / f".{target.name}.old-{os.getpid()}"
     try:
-        _clear_leftovers(target)
+        clear_leftovers(target.parent, target.name)
         temporary.mkdir(parents=True)
         yield temporary
         _seal(temporary)
@@ -83,15 +84,24 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _clear_leftovers(target: Path) -> None:
-    """Delete what killed writers left beside `target`; put back what one had moved aside."""
-    for aside in target.parent.glob(f".{target.name}.old-*"):
-        if target.exists():
-            shutil.rmtree(aside)
+def clear_leftovers(folder: Path, name: str | None = None) -> None:
+    """Delete what killed writers left in a folder; put back what one had moved aside.
+
+    Args:
+        folder: where to look; nobody else may write there meanwhile.
+        name: of the file or folder that they wrote; None for any.
+    """
+    for path in sorted(folder.glob(".*")):
+        left = re.fullmatch(r"\.(.+)\.(tmp|old|gone)-\d+", path.name)
+        if left is None or name not in (None, left[1]):
+            continue
+        target = folder / left[1]
+        if left[2] == "old" and not target.exists():
+            path.rename(target)
+        elif path.is_dir():
+            shutil.rmtree(path)
         else:
-            aside.rename(target)
-    for temporary in target.parent.glob(f".{target.name}.tmp-*"):
-        shutil.rmtree(temporary)
+            path.unlink()
 
 
 def remove_folder(folder: Path) -> None:

@@ -31,7 +31,7 @@ from gpt2lib.runs import Run, open_run
 from gpt2lib.sampling import generate
 from gpt2lib.sharding import whole
 from gpt2lib.signals import Interrupted, StopRequest
-from gpt2lib.start import start
+from gpt2lib.start import one_line_when_others_end, start
 from gpt2lib.tracking import start_trackers
 from gpt2lib.training_state import Progress, TrainingState
 
@@ -59,7 +59,9 @@ def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[st
             run = open_run(Path(out), config, resume)
         if run.result is not None:
             return {**run.result, "already_complete": True}
-        return {**Trainer(config, run).run(), "already_complete": False}
+        run.begin(config)
+        with one_line_when_others_end():
+            return {**Trainer(config, run).run(), "already_complete": False}
 
 
 class Trainer:
@@ -95,6 +97,7 @@ class Trainer:
         self.stop = StopRequest()
         if self.is_main:
             run.forget_after(self.step if run.checkpoint else -1)
+            run.tidy(self.config)
         trackers = start_trackers(accelerator, run.folder, self.config, self.step)
         self.journal = Journal(run, self.config.steps, self.step, self.is_main, trackers)
 
@@ -114,9 +117,11 @@ class Trainer:
                         val_loss = self.score().get("loss")
                     if asked_to_stop or done or self.step % config.save_every == 0:
                         self.save(val_loss)
-                    if asked_to_stop and not done:
+                    if asked_to_stop:
                         raise Interrupted(self.stop.signum, self.folder.folder, self.step)
-            return self.finish()
+                # Everything is saved: the last evaluation, of all held-out text, need not end.
+                self.stop.leave(lambda n: Interrupted(n, self.folder.folder, self.step))
+                return self.finish()
         finally:
             self.journal.close()
 

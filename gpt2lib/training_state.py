@@ -75,20 +75,33 @@ class TrainingState:
         """Write a checkpoint, then delete the oldest ones. Every process must call it.
 
         Raises:
-            UserError: if the disk refuses; earlier checkpoints are untouched.
+            UserError: in every process, if the disk refuses; earlier checkpoints are untouched.
         """
-        from accelerate.utils import gather_object
+        from accelerate.utils import broadcast_object_list, gather_object
 
         random_states = dict(gather_object(list(self._random_states().items())))
         is_main = self.accelerator.is_main_process
         release(self.model)
         weights = gather(checkpoint.model_tensors(self.model), is_main)
         moments = gather(checkpoint.optimizer_tensors(self.model, self.optimizer), is_main)
+        failure = None
         if is_main:
+            tensors = {checkpoint.MODEL: weights, OPTIMIZER: moments, RANDOM: random_states}
+            try:
+                self._write(run, progress, tensors)
+            except UserError as error:
+                failure = error
+        # The others wait here for the outcome: without it they would go on, and hang.
+        (message,) = broadcast_object_list([None if failure is None else str(failure)])
+        if message is not None:
+            raise failure or UserError(message)
+
+    def _write(self, run: Path, progress: Progress, tensors: dict[str, dict[str, Tensor]]) -> None:
+        """Write the checkpoint in this process alone, then delete the oldest ones."""
+        try:
             with atomic_folder(run / "checkpoints" / f"step-{progress.step:08d}") as folder:
-                checkpoint.write_tensors(folder / checkpoint.MODEL, weights)
-                checkpoint.write_tensors(folder / OPTIMIZER, moments)
-                checkpoint.write_tensors(folder / RANDOM, random_states)
+                for name, named in tensors.items():
+                    checkpoint.write_tensors(folder / name, named)
                 checkpoint.write_model_config(folder, self.model.config)
                 self.data.tokenizer.save(folder / "tokenizer")
                 about = {**asdict(progress), **self._fingerprints(), "made_by": self._made_by()}
@@ -96,7 +109,10 @@ class TrainingState:
                     about["scaler"] = self.accelerator.scaler.state_dict()
                 write_json(folder / STATE, about)
             checkpoint.prune(run, self.config.keep, self.config.keep_best)
-        self.accelerator.wait_for_everyone()
+        except OSError as error:
+            raise UserError(
+                f"cannot delete old checkpoints in {run}: {error.strerror or error}"
+            ) from error
 
     def whole_model(self) -> GPT | None:
         """Return the model for the main process to draw from, and None to the others.

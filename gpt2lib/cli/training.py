@@ -52,11 +52,16 @@ def train(argv: list[str]) -> int:
 
 def _again(argv: list[str], folder: Path) -> str:
     """Return the command that goes on with the run, to be copied."""
-    words = ["gpt2lib", "train", *argv]
+    words = ["gpt2lib", "train"]
+    for before, word in zip(["", *argv], argv, strict=False):
+        # The run itself remembers where it came from; "never" would refuse to go on.
+        if "--resume" not in (before, word) and not word.startswith("--resume="):
+            words.append(word)
     named = any(word == "--out" or word.startswith("--out=") for word in argv)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
-        words[:1] = ["accelerate", "launch", "--num_processes", str(processes), "-m", "gpt2lib"]
+        launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes)]
+        words[:1] = [*launch, "-m", "gpt2lib"]
     return shlex.join(words if named else [*words, "--out", str(folder)])
 
 
