@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gpt2lib.config import DataConfig, GPTConfig
+from gpt2lib.config import DataConfig, GPTConfig, TrainConfig
 from gpt2lib.data import Joined, Mixture, Prepared, batch, eval_batches, prepare
 from gpt2lib.data.order import SHARES, interleave, whole_shares, windows_per_epoch
 from gpt2lib.errors import UserError
+from gpt2lib.estimate import resolved_model
 from gpt2lib.evaluate import score
 from gpt2lib.model import GPT
 
@@ -217,6 +218,13 @@ def test_a_prepared_folder_lends_its_tokenizer(folder: Path, tmp_path: Path) -> 
     assert {len(part) for part in made.train.parts} >= {len(ready.train)}
 
 
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_an_estimate_knows_the_vocabulary_of_a_mixture(folder: Path, kind: str) -> None:
+    config = config_of(folder, {"a": 1, "c": 1}, tokenizer=kind, vocab_size=258)
+    made = prepare(config, progress=False)
+    assert resolved_model(TrainConfig(data=config)).vocab_size == made.tokenizer.vocab_size
+
+
 # ── evaluation ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -266,7 +274,11 @@ def test_what_cannot_work_is_refused_in_one_line(folder: Path, tmp_path: Path) -
     cases = [
         ({"mixture": {"no-such-file.txt": 1.0, "plays": 1.0}}, {}, "no-such-file.txt"),
         ({"mixture": {"playz": 1.0}}, {}, "playz"),
-        ({"mixture": {str(folder / "a.txt"): 1.0}}, {"out": tmp_path / "out"}, "one by one"),
+        (
+            {"mixture": {str(folder / "a.txt"): 1.0}},
+            {"out": tmp_path / "out"},
+            "each source by itself",
+        ),
     ]
     for fields, arguments, said in cases:
         with pytest.raises(UserError, match=said) as info:

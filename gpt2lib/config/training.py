@@ -20,8 +20,8 @@ class DataConfig(Config):
             also compressed by gzip or zstd), a glob or a folder of such files, a folder saved by
             `datasets`, `hf:OWNER/NAME` for a dataset of the hub, or a folder that
             `gpt2lib prepare` made.
-        mixture: several sources and their weights, in place of source; each sample of training
-            is drawn from one of them with a probability in proportion to its weight.
+        mixture: several sources and their weights, in place of source; the samples of training are
+            spread over them in proportion to the weights, evenly and exactly.
         tokenizer: bpe (trained on the training text), char, gpt2, or a folder with a tokenizer;
             auto is the tokenizer of init_from, and bpe where there is none.
         vocab_size: number of tokens that a trained bpe has.

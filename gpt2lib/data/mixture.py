@@ -188,8 +188,8 @@ def prepare_mixture(
     assert config.mixture is not None
     if out is not None:
         raise UserError(
-            "a mixture has no folder of its own; prepare its sources one by one, and name their "
-            "folders in data.mixture"
+            f"a mixture is not prepared into one folder such as {out}: training with data.mixture "
+            "prepares each source by itself, in the cache"
         )
     wanted = sources(config)
     made = {name: prepare(one) for name, one in wanted.items() if is_prepared(one.source)}

@@ -126,18 +126,19 @@ def resolved_model(config: TrainConfig) -> GPTConfig:
 
 def _vocab_size(config: TrainConfig) -> int:
     """Return how many tokens the tokenizer of the run will have."""
-    from gpt2lib.data import is_prepared, open_prepared
+    from gpt2lib.data import is_prepared, open_prepared, sources
 
-    data = config.data
-    if is_prepared(data.source):
-        return open_prepared(data.source).tokenizer.vocab_size
+    data, each = config.data, list(sources(config.data).values())
+    for one in each:
+        if is_prepared(one.source):
+            return open_prepared(one.source).tokenizer.vocab_size
     if data.tokenizer in ("auto", "bpe"):
         return data.vocab_size
     if data.tokenizer == "char":
         from gpt2lib.corpora import load_corpus
 
-        corpus = load_corpus(data)
-        return len({c for part in (corpus.train(), corpus.val()) for text in part for c in text})
+        read = [corpus.read(part) for corpus in map(load_corpus, each) for part in ("train", "val")]
+        return len({character for texts in read for text in texts for character in text})
     from gpt2lib.tokenizer import load_tokenizer
 
     return load_tokenizer(data.tokenizer).vocab_size
