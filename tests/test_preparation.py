@@ -195,12 +195,21 @@ def test_pieces_give_what_whole_documents_give(tmp_path, monkeypatch, tokenizer,
 
 
 def test_a_tokenizer_whose_tokens_span_pieces_gets_whole_documents(tmp_path):
-    inner = tokenizers.Tokenizer.from_str(TOKENIZER._inner.to_str())
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
-    prefixing = FastBPE(inner, TOKENIZER.eot)  # a space before each piece would be one too many
-    assert not prefixing.encodes_pieces and TOKENIZER.encodes_pieces
-    whole = prepare(tmp_path / "whole", LONG, tokenizer=prefixing)
-    cut = prepare(tmp_path / "cut", tokenizer=prefixing, corpus=in_pieces(LONG, [5, 40]))
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=400,
+        initial_alphabet=inner.pre_tokenizer.alphabet(),
+        special_tokens=["<|endoftext|>"],
+        show_progress=False,
+    )
+    inner.train_from_iterator(TEXTS, trainer)
+    spanning = FastBPE(inner, 0)  # it has tokens such as "and more of it"
+    assert not spanning.encodes_pieces and TOKENIZER.encodes_pieces
+    whole = prepare(tmp_path / "whole", LONG, tokenizer=spanning)
+    cut = prepare(tmp_path / "cut", tokenizer=spanning, corpus=in_pieces(LONG, [5, 40]))
     assert cut.train.tokens.tolist() == whole.train.tokens.tolist()
 
 
@@ -369,6 +378,33 @@ def test_a_source_that_breaks_off_is_not_the_disks_fault(
     encoded.clear()
     assert content(prepare(tmp_path / "out", corpus=corpus, tokenizer=TOKENIZER).folder) == whole
     assert (len(encoded) < len(TEXTS)) == stays
+
+
+def test_stopped_before_its_last_step_only_that_is_missing(tmp_path, monkeypatch, encoded):
+    whole = content(prepare(tmp_path / "whole").folder)
+    rename = Path.rename
+
+    def refuse(self, target):
+        if str(target).endswith("out"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, target)
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "rename", refuse)
+        with pytest.raises(UserError, match="Input/output error"):
+            prepare(tmp_path / "out")
+    encoded.clear()
+    assert content(prepare(tmp_path / "out").folder) == whole and not encoded
+
+
+@pytest.mark.parametrize("after", range(4, 13))
+def test_it_goes_on_in_the_middle_of_a_document(tmp_path, monkeypatch, small_shards, after):
+    whole = content(prepare(tmp_path / "whole", tokenizer=TOKENIZER).folder)
+    with monkeypatch.context() as context:
+        full_disk(context, after)
+        with pytest.raises(UserError, match="No space left on device"):
+            prepare(tmp_path / "out", tokenizer=TOKENIZER)
+    assert content(prepare(tmp_path / "out", tokenizer=TOKENIZER).folder) == whole
 
 
 def test_a_damaged_shard_of_a_stopped_preparation_is_made_again(
