@@ -1,0 +1,181 @@
+"""Where a run can be killed: each place counts how often it is passed, and kills at the n-th time.
+
+`install` wraps functions of the running process, which is thrown away afterwards: nothing is put
+back. A place is named after what the run is doing there, so that a table by place says which
+phases of a run were cut. The process kills itself with SIGKILL, which no handler can see and
+after which no `finally` runs: the system alone closes its files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Points:
+    """Counts passages, and kills this process at one of them.
+
+    Args:
+        place: where to kill; None only counts.
+        n: at which passage, from 1.
+    """
+
+    def __init__(self, place: str | None = None, n: int = 0) -> None:
+        self.place, self.n = place, n
+        self.counts: Counter[str] = Counter()
+
+    def due(self, place: str) -> bool:
+        """Count a passage; return whether it is the one to die at."""
+        self.counts[place] += 1
+        return place == self.place and self.counts[place] == self.n
+
+    def passed(self, place: str) -> None:
+        """Count a passage, and die if it is the one."""
+        if self.due(place):
+            die()
+
+    def around(self, owner: Any, name: str, place: str | Callable[..., str]) -> None:
+        """Make a function a place before it and one after it.
+
+        `place` may be a function of the arguments.
+        """
+        original = getattr(owner, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            where = place if isinstance(place, str) else place(*args, **kwargs)
+            self.passed(f"before {where}")
+            out = original(*args, **kwargs)
+            self.passed(f"after {where}")
+            return out
+
+        setattr(owner, name, wrapped)
+
+
+def die() -> None:
+    """End this process as `kill -9` would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kind(path: Any, *_: Any) -> str:
+    """Say what a path of a run is, without its step or process number."""
+    path = Path(path)
+    if path.parent.name == "checkpoints":
+        return (
+            f"checkpoint's {path.name.split('.')[2].split('-')[0]} folder"
+            if (path.name.startswith("."))
+            else "checkpoint"
+        )
+    if path.name.startswith("."):
+        return f"temporary {path.name[1:].partition('.tmp')[0]}"
+    return path.name
+
+
+def install(points: Points) -> None:
+    """Make places of everything that a run does."""
+    from gpt2lib import checkpoint, storage, trainer, training_state
+    from gpt2lib.model import GPT
+    from gpt2lib.runs import Run
+
+    for name in ("update", "save", "score", "sample", "finish"):
+        points.around(trainer.Trainer, name, name)
+    points.around(training_state.TrainingState, "load", "load")
+    points.around(checkpoint, "prune", "pruning")
+    points.around(Run, "forget_after", "forgetting lines")
+    points.around(storage, "_flush", lambda path: f"fsync of {kind(path)}")
+    for name in ("rename", "replace"):
+        points.around(Path, name, lambda p, target: f"rename of {kind(p)} to {kind(target)}")
+    points.around(shutil, "rmtree", lambda path, *_, **__: f"removal of {kind(path)}")
+    _inside_removal(points)
+    _between_micro_batches(points, trainer.Trainer, GPT)
+    _torn_tensors(points, checkpoint)
+    _torn_text(points)
+    _torn_line(points, Run)
+
+
+def _inside_removal(points: Points) -> None:
+    """A folder is half deleted: some of its files are gone."""
+    original = os.unlink
+
+    def unlink(*args: Any, **kwargs: Any) -> None:
+        original(*args, **kwargs)
+        if "dir_fd" in kwargs:  # so calls shutil.rmtree, and no other
+            points.passed("within a removal")
+
+    os.unlink = unlink  # type: ignore[assignment]
+
+
+def _between_micro_batches(points: Points, trainer_class: Any, model_class: Any) -> None:
+    """An update is half made: some gradients are there, and random numbers are drawn."""
+    forward = model_class.forward
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.training:
+            points.passed("before a micro-batch")
+        out = forward(self, *args, **kwargs)
+        points.passed("between forward and backward" if self.training else "within an evaluation")
+        return out
+
+    model_class.forward = counted
+
+
+def _torn_tensors(points: Points, checkpoint: Any) -> None:
+    original = checkpoint.save_file
+
+    def save_file(tensors: Any, path: Path, **kwargs: Any) -> None:
+        original(tensors, path, **kwargs)
+        if points.due(f"half of {Path(path).name}"):
+            os.truncate(path, Path(path).stat().st_size // 2)
+            die()
+
+    checkpoint.save_file = save_file
+
+
+def _torn_text(points: Points) -> None:
+    original = Path.write_text
+
+    def write_text(self: Path, data: str, *args: Any, **kwargs: Any) -> int:
+        if points.due(f"half of {kind(self)}"):
+            original(self, data[: len(data) // 2], *args, **kwargs)
+            die()
+        return original(self, data, *args, **kwargs)
+
+    Path.write_text = write_text  # type: ignore[method-assign,assignment]
+
+
+def _torn_line(points: Points, run_class: Any) -> None:
+    original = run_class.log
+
+    def log(self: Any, file: str, **values: Any) -> None:
+        if points.due(f"half of a line of {file}"):
+            with (self.folder / file).open("a", encoding="utf-8") as lines:
+                lines.write('{"step": ' + str(values["step"])[:1])
+                lines.flush()
+                die()
+        original(self, file, **values)
+
+    run_class.log = log
+
+
+PHASES = {
+    "starting": ("requested.yaml", "config.yaml", "forgetting", "load", "origin.json"),
+    "completing": ("finish", "result.json"),
+    "rotation": ("pruning", "removal", "gone folder"),
+    "putting it in place": ("rename of checkpoint", "fsync of checkpoint"),
+    "lines of a log": ("half of a line", "metrics.jsonl", "samples.jsonl"),
+    "mid-evaluation": ("score", "sample", "within an evaluation"),
+    "mid-update": ("update", "micro-batch", "forward and backward"),
+    "a random time": ("at random",),
+    "sealing a checkpoint": ("fsync of", "manifest.json"),
+    "writing a checkpoint": ("half of", "save", "temporary"),
+}
+"""Phases of a run, and the words by which the places of each are known; the first that fits."""
+
+
+def phase(place: str) -> str:
+    """Say in which phase of a run a place lies."""
+    return next(name for name, words in PHASES.items() if any(word in place for word in words))
