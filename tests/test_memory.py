@@ -117,6 +117,14 @@ def test_the_estimate_is_within_a_tenth_of_what_lives(
     check(changes, replace(setting, precision=precision))
 
 
+@BOTH
+def test_two_gradients_of_a_tied_matrix_are_added_as_pytorch_adds_them(precision: str) -> None:
+    config, setting = BASE.replace(vocab_size=9000, block_size=8), Setting(1, precision=precision)
+    update = update_memory(config, setting)
+    assert update.moment == "backward pass of the embeddings"
+    assert update.peak == pytest.approx(measured(config, setting), rel=0.01)
+
+
 @pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize(("name", "changes", "setting"), MID, ids=[row[0] for row in MID])

@@ -140,8 +140,8 @@ class Model(Layers):
             del summed
         rows = hold(config.vocab_size * config.n_embd, FULL, "gradients")
         grads.pop()
-        if self.tied:  # two gradients of one matrix
-            rows = hold(rows.count, FULL, "gradients")
+        if self.tied:  # two gradients of one matrix: added in place if autocast copied the head's
+            rows = self.tied[0] if self.width < FULL else hold(rows.count, FULL, "gradients")
             self.tied.clear()
         self.accumulate(rows)
 
