@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt2lib.config import TrainConfig
-from gpt2lib.data import IGNORE, Prepared, batch
+from gpt2lib.data import IGNORE, Prepared, batch, document_ids, masking_eot
 
 
 class MicroBatch(NamedTuple):
@@ -52,7 +54,7 @@ class Feed:
         self.batch_size, self.share = config.batch_size, config.batch_size // processes
         self.rank, self.device = rank, device
         self.size = micro_batch_size(config, processes)
-        self.eot = data.tokenizer.eot if config.data.mask_documents else None
+        self.eot = masking_eot(config.data, data.tokenizer)
 
     def samples(self, step: int) -> range:
         """Return the global numbers of this process's samples in update `step`."""
@@ -64,13 +66,9 @@ class Feed:
         starts = self.tokens.windows(self.block_size, self.seed, self.samples(step))  # (share,)
         return [self._read(starts[i : i + self.size]) for i in range(0, self.share, self.size)]
 
-    def _read(self, starts: object) -> MicroBatch:
+    def _read(self, starts: NDArray[np.int64]) -> MicroBatch:
         idx, targets = batch(self.tokens, starts, self.block_size)
-        documents = None
-        if self.eot is not None:
-            from gpt2lib.data import document_ids
-
-            documents = document_ids(idx, self.eot).to(self.device)
+        documents = None if self.eot is None else document_ids(idx, self.eot).to(self.device)
         return MicroBatch(idx.to(self.device), targets.to(self.device), documents)
 
 

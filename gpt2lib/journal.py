@@ -8,6 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from gpt2lib.runs import Run
+from gpt2lib.speed import Gauge
 from gpt2lib.tracking import Trackers
 
 
@@ -20,10 +21,13 @@ class Journal:
         step: updates made so far.
         is_main: whether this is the process that writes.
         trackers: get the numbers of every line.
+        gauge: tells what is made of the devices.
     """
 
-    def __init__(self, run: Run, steps: int, step: int, is_main: bool, trackers: Trackers) -> None:
-        self.run, self.is_main, self.trackers = run, is_main, trackers
+    def __init__(
+        self, run: Run, steps: int, step: int, is_main: bool, trackers: Trackers, gauge: Gauge
+    ) -> None:
+        self.run, self.is_main, self.trackers, self.gauge = run, is_main, trackers, gauge
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not is_main)
 
     def update(self, step: int, spent: float, tokens_per_second: float, **values: float) -> None:
@@ -40,7 +44,8 @@ class Journal:
         )
         self.bar.update()
         speed, seconds = round(tokens_per_second, 1), round(spent, 3)
-        self._line("metrics", step, **values, tokens_per_second=speed, seconds=seconds)
+        cost = self.gauge.read(tokens_per_second) if self.is_main else {}
+        self._line("metrics", step, **values, tokens_per_second=speed, seconds=seconds, **cost)
 
     def skipped(self, step: int, why: str, in_a_row: int) -> None:
         """Write that an update was not made."""

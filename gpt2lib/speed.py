@@ -15,7 +15,7 @@ from contextlib import nullcontext
 
 import torch
 
-from gpt2lib.config import GPTConfig, OptimConfig
+from gpt2lib.config import GPTConfig, OptimConfig, TrainConfig
 from gpt2lib.estimate import training_flops
 from gpt2lib.model import GPT
 from gpt2lib.optim import make_optimizer
@@ -132,6 +132,27 @@ def memory_in_use(device: str) -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+class Gauge:
+    """Reads what a run makes of its devices; measures a CPU's peak when it is made.
+
+    Args:
+        config: the run, its precision resolved.
+        device: cpu, cuda or mps.
+        processes: how many train together; those on a CPU share it.
+    """
+
+    def __init__(self, config: TrainConfig, device: str, processes: int) -> None:
+        self.model, self.device = config.model, device
+        peak = peak_flops(device, config.precision)
+        self.peak = peak if peak is None or device == "cpu" else peak * processes
+
+    def read(self, tokens_per_second: float) -> dict[str, float]:
+        """Return `mfu`, where the peak is known, and `memory`, in bytes of this process."""
+        share = mfu(tokens_per_second, self.model, self.peak)
+        known = {} if share is None else {"mfu": round(share, 4)}
+        return {**known, "memory": memory_in_use(self.device)}
 
 
 Shapes = dict[str, tuple[GPTConfig, int]]

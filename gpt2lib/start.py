@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 
 from gpt2lib import sharding
 from gpt2lib.config import TrainConfig
@@ -19,6 +19,7 @@ from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.errors import UserError
 from gpt2lib.hardware import resolve_device, resolve_precision
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
+from gpt2lib.memory import choose_micro_batch
 from gpt2lib.model import GPT
 from gpt2lib.runs import Run, earlier_choices
 from gpt2lib.tracking import accelerator_arguments, check_trackers
@@ -111,7 +112,22 @@ def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: 
         precision = resolve_precision("auto", device, model, idx)
     resolve_precision(precision, device)  # a run that began on a GPU may go on where fp16 fails
     (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
-    return config.replace(precision=precision)
+    config = config.replace(precision=precision)
+    if config.micro_batch == "auto":
+        processes = PartialState().num_processes
+        share, before = config.batch_size // processes, earlier.get("micro_batch")
+        if not isinstance(before, int) or share % before:
+            before = choose_micro_batch(
+                config,
+                model,
+                share,
+                device,
+                precision,
+                processes,
+                lambda n: min(gather_object([n])),
+            )
+        config = config.replace(micro_batch=before)
+    return config
 
 
 def _join_processes(device: str) -> PartialState:

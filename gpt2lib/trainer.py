@@ -31,6 +31,7 @@ from gpt2lib.runs import Run, open_run
 from gpt2lib.sampling import generate
 from gpt2lib.sharding import whole
 from gpt2lib.signals import Interrupted, StopRequest
+from gpt2lib.speed import Gauge
 from gpt2lib.start import one_line_when_others_end, start
 from gpt2lib.tracking import start_trackers
 from gpt2lib.training_state import Progress, TrainingState
@@ -99,7 +100,8 @@ class Trainer:
             run.forget_after(self.step if run.checkpoint else -1)
             run.tidy(self.config)
         trackers = start_trackers(accelerator, run.folder, self.config, self.step)
-        self.journal = Journal(run, self.config.steps, self.step, self.is_main, trackers)
+        gauge = Gauge(self.config, accelerator.device.type, processes)
+        self.journal = Journal(run, self.config.steps, self.step, self.is_main, trackers, gauge)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, evaluate on all held-out text, and return the result."""
@@ -141,7 +143,7 @@ class Trainer:
         for i, micro_batch in enumerate(micro_batches):
             last = i == len(micro_batches) - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                loss, _ = self.model(micro_batch.idx, micro_batch.targets)
+                loss, _ = self.model(*micro_batch)
                 accelerator.backward(loss * scale)
             total += loss.detach()
         limit = config.optim.grad_clip or math.inf
@@ -163,14 +165,10 @@ class Trainer:
             self.skip(sick, micro_batches)
         else:
             spike = self.health.spike(loss_now, config.spike_threshold)
+            mark = {"spike": True} if spike else {}
+            speed, spent = n_tokens / seconds, self.spent["update"]
             self.journal.update(
-                self.step,
-                self.spent["update"],
-                n_tokens / seconds,
-                loss=loss_now,
-                lr=lr,
-                grad_norm=norm,
-                **({"spike": True} if spike else {}),
+                self.step, spent, speed, loss=loss_now, lr=lr, grad_norm=norm, **mark
             )
         return stops > 0
 
@@ -228,6 +226,7 @@ class Trainer:
                 batch_size=self.feed.size,
                 limit=None if full else config.eval_batches,
                 accelerator=self.accelerator,
+                eot=self.feed.eot,
             )
 
     def sample(self, model: GPT) -> str:

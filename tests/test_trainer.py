@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2lib import feed, hardware, load_pretrained, trainer
+from gpt2lib import feed, hardware, load_pretrained, memory, trainer
 from gpt2lib.checkpoint import checkpoints, read_tensors
 from gpt2lib.config import TrainConfig
 from gpt2lib.data import IGNORE, batch, sample_windows
@@ -79,7 +79,7 @@ def tensors(run: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
 
 def log(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     lines = (run / name).read_text(encoding="utf-8").splitlines()
-    timing = {"seconds", "tokens_per_second"}
+    timing = {"seconds", "tokens_per_second", "mfu", "memory"}
     return [{k: v for k, v in json.loads(line).items() if k not in timing} for line in lines]
 
 
@@ -359,6 +359,63 @@ def test_a_crash_while_completing_doubles_no_line(
     train(config(text), tmp_path / "run")
     assert log(tmp_path / "run") == log(uninterrupted)
     assert log(tmp_path / "run", "samples.jsonl") == log(uninterrupted, "samples.jsonl")
+
+
+def test_micro_batch_auto_is_chosen_once_and_kept(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda device: 10**9)
+    automatic = config(text, micro_batch="auto")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Interrupted):
+            train(automatic, tmp_path / "run")
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1)
+    train(automatic, tmp_path / "run")
+    train(config(text, micro_batch=4), tmp_path / "whole")
+    assert log(tmp_path / "run") == log(tmp_path / "whole")
+    with pytest.raises(UserError, match="even micro_batch 1 needs"):
+        train(automatic, tmp_path / "none")
+
+
+def test_masked_documents_train_score_and_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for i in range(12):
+        lines = verse(3, "the king and queen of night do love thee", seed=i)
+        (folder / f"{i}.txt").write_text(lines, encoding="utf-8")
+    masked = config(folder, data={"mask_documents": True})
+    train(masked, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Interrupted):
+            train(masked, tmp_path / "run")
+    train(masked, tmp_path / "run")
+    assert log(tmp_path / "run") == log(tmp_path / "whole")
+    train(config(folder), tmp_path / "across")
+    assert log(tmp_path / "across")[0]["val_loss"] != log(tmp_path / "whole")[0]["val_loss"]
+    with pytest.raises(UserError, match=r"mask_documents needs an end-of-text token"):
+        train(config(folder, data={"mask_documents": True, "tokenizer": "char"}), tmp_path / "no")
+
+
+def test_a_mixture_trains_and_resumes(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(verse(40, "ships sail on seas of salt", seed=1), encoding="utf-8")
+    mixed = config(text, data={"mixture": {str(text): 3, str(other): 1}})
+    train(mixed, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(Interrupted):
+            train(mixed, tmp_path / "run")
+    train(mixed, tmp_path / "run")
+    assert log(tmp_path / "run") == log(tmp_path / "whole")
+    changed = config(text, data={"mixture": {str(text): 1, str(other): 1}})
+    with pytest.raises(UserError, match=r"3\.0 → 1\.0"):
+        train(changed, tmp_path / "run")
 
 
 def test_what_changes_no_number_may_change(
