@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import (
+    DistributedType,
+    GradientAccumulationPlugin,
+    broadcast_object_list,
+    gather_object,
+)
 
 from gpt2lib import sharding
 from gpt2lib.config import TrainConfig
@@ -21,6 +25,7 @@ from gpt2lib.hardware import resolve_device, resolve_precision
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.memory import choose_micro_batch
 from gpt2lib.model import GPT
+from gpt2lib.processes import check_agreement, check_split, join_processes, wanted_device
 from gpt2lib.runs import Run, earlier_choices
 from gpt2lib.tracking import accelerator_arguments, check_trackers
 
@@ -45,14 +50,18 @@ def start(config: TrainConfig, run: Run) -> Start:
     Raises:
         UserError: for whatever cannot work, before anything is trained.
     """
-    device = resolve_device(config.device)
+    device = resolve_device(wanted_device(config.device))
     check_trackers(config.trackers)
     if config.precision == "fp16":
         resolve_precision("fp16", device)  # refuses a CPU before minutes are spent on data
-    processes = _join_processes(device)
-    _check_split(config, processes.num_processes)
+    processes = join_processes(device)
+    check_split(config, processes.num_processes)
     with processes.main_process_first():  # the others find the prepared files
         data = _prepare_data(config, run)
+    header, checkpoint = data.train.header, run.checkpoint and run.checkpoint.name
+    check_agreement(
+        config, source=header.source, tokenizer=header.tokenizer, checkpoint=str(checkpoint)
+    )
     model = _make_model(config, data, run)
     if config.sample_tokens:
         _check_prompt(len(data.tokenizer.encode(config.sample_prompt)), model.config.block_size)
@@ -63,6 +72,9 @@ def start(config: TrainConfig, run: Run) -> Start:
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         cpu=device == "cpu",
+        # What the launcher was told of these would change the mathematics or the model's kind.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_backend="no",
         **accelerator_arguments(config.trackers, run.folder),
     )
     if accelerator.distributed_type == DistributedType.FSDP:
@@ -130,24 +142,6 @@ def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: 
     return config
 
 
-def _join_processes(device: str) -> PartialState:
-    """Meet the other processes, and refuse a launch that silently became many single runs."""
-    # One process may prepare a large corpus while the others wait for it.
-    processes = PartialState(cpu=device == "cpu", timeout=timedelta(hours=12))
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes.num_processes != launched:
-        raise UserError(
-            f"{launched} processes were launched, but this one is one of "
-            f"{processes.num_processes}; say where to train with --device cpu or --device cuda"
-        )
-    if processes.device.type != device:
-        raise UserError(
-            f"this process already uses {processes.device.type}, not {device}; "
-            f"start a new process, or pass --device {processes.device.type}"
-        )
-    return processes
-
-
 def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
     """Prepare the text, with the tokenizer of `init_from` if there is one.
 
@@ -186,16 +180,4 @@ def _check_prompt(n_tokens: int, block_size: int) -> None:
     if n_tokens > block_size:
         raise UserError(
             f"sample_prompt has {n_tokens} tokens, but block_size is {block_size}; shorten it"
-        )
-
-
-def _check_split(config: TrainConfig, processes: int) -> None:
-    """Refuse a global batch that does not divide evenly."""
-    share, rest = divmod(config.batch_size, processes)
-    if rest:
-        raise UserError(f"batch_size {config.batch_size} does not divide by {processes} processes")
-    if isinstance(config.micro_batch, int) and share % config.micro_batch:
-        raise UserError(
-            f"each process has {share} of batch_size {config.batch_size}, which does not divide "
-            f"by micro_batch {config.micro_batch}"
         )
