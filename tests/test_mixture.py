@@ -171,6 +171,9 @@ def test_the_fingerprint_knows_sources_and_weights_and_not_their_order(
 ) -> None:
     same = mixed(folder, {"a": 4, "b": 10, "c": 2})
     assert same.train.header == data.train.header
+    parts = dict(zip(data.train.weights, data.train.parts, strict=True))
+    turned = dict(reversed(parts.items()))
+    assert Mixture(turned, data.train.weights).header == data.train.header
     others = [mixed(folder, {"a": 2, "b": 5, "c": 2}), mixed(folder, {"a": 2, "b": 5})]
     prints = {one.train.header.source for one in (data, *others)}
     assert len(prints) == 3
