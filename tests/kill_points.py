@@ -1,5 +1,7 @@
 """Where a run can be killed: each place counts how often it is passed, and kills at the n-th time.
 
+In place of a kill it can be a signal that arrives there, or an error of the disk.
+
 `install` wraps functions of the running process, which is thrown away afterwards: nothing is put
 back. A place is named after what the run is doing there, so that a table by place says which
 phases of a run were cut. The process kills itself with SIGKILL, which no handler can see and
@@ -8,6 +10,7 @@ after which no `finally` runs: the system alone closes its files.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -23,10 +26,12 @@ class Points:
     Args:
         place: where to kill; None only counts.
         n: at which passage, from 1.
+        what: "kill"; or signals to send to this process, such as "15" or "2 2"; or the name of
+            an error of the system to raise, such as "ENOSPC".
     """
 
-    def __init__(self, place: str | None = None, n: int = 0) -> None:
-        self.place, self.n = place, n
+    def __init__(self, place: str | None = None, n: int = 0, what: str = "kill") -> None:
+        self.place, self.n, self.what = place, n, what
         self.counts: Counter[str] = Counter()
 
     def due(self, place: str) -> bool:
@@ -37,7 +42,18 @@ class Points:
     def passed(self, place: str) -> None:
         """Count a passage, and die if it is the one."""
         if self.due(place):
-            die()
+            self.strike()
+
+    def strike(self) -> None:
+        """Do what is to be done at the place."""
+        if self.what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.what.startswith("E"):
+            number = getattr(errno, self.what)
+            raise OSError(number, os.strerror(number))
+        else:
+            for number in map(int, self.what.split()):
+                os.kill(os.getpid(), number)
 
     def around(self, owner: Any, name: str, place: str | Callable[..., str]) -> None:
         """Make a function a place before it and one after it.
@@ -54,11 +70,6 @@ class Points:
             return out
 
         setattr(owner, name, wrapped)
-
-
-def die() -> None:
-    """End this process as `kill -9` would."""
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kind(path: Any, *_: Any) -> str:
@@ -129,8 +140,10 @@ def _torn_tensors(points: Points, checkpoint: Any) -> None:
     def save_file(tensors: Any, path: Path, **kwargs: Any) -> None:
         original(tensors, path, **kwargs)
         if points.due(f"half of {Path(path).name}"):
-            os.truncate(path, Path(path).stat().st_size // 2)
-            die()
+            whole = Path(path).read_bytes()
+            os.truncate(path, len(whole) // 2)
+            points.strike()
+            Path(path).write_bytes(whole)  # a signal only was sent
 
     checkpoint.save_file = save_file
 
@@ -141,7 +154,7 @@ def _torn_text(points: Points) -> None:
     def write_text(self: Path, data: str, *args: Any, **kwargs: Any) -> int:
         if points.due(f"half of {kind(self)}"):
             original(self, data[: len(data) // 2], *args, **kwargs)
-            die()
+            points.strike()
         return original(self, data, *args, **kwargs)
 
     Path.write_text = write_text  # type: ignore[method-assign,assignment]
@@ -151,11 +164,14 @@ def _torn_line(points: Points, run_class: Any) -> None:
     original = run_class.log
 
     def log(self: Any, file: str, **values: Any) -> None:
-        if points.due(f"half of a line of {file}"):
+        due = points.due(f"half of a line of {file}")
+        if due and points.what in ("kill", "ENOSPC"):
             with (self.folder / file).open("a", encoding="utf-8") as lines:
                 lines.write('{"step": ' + str(values["step"])[:1])
-                lines.flush()
-                die()
+        if due and points.what.startswith("E"):
+            Path.open = lambda *_, **__: points.strike()  # type: ignore[method-assign]
+        elif due:
+            points.strike()
         original(self, file, **values)
 
     run_class.log = log

@@ -116,27 +116,31 @@ class Server:
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 
-    def train(
+    def train(self, config: Path, out: Path, *arguments: str, **how: Any) -> Ended:
+        """Run `gpt2lib train CONFIG --out OUT` with more arguments; see `run`."""
+        return self.run(["train", str(config), "--out", str(out), *arguments], **how)
+
+    def run(
         self,
-        config: Path,
-        out: Path,
-        *arguments: str,
+        argv: list[str],
         place: str | None = None,
         n: int = 0,
+        what: str = "kill",
         rank: int = 0,
         ranks: int = 1,
+        apart: list[list[str]] | None = None,
         counts: Path | None = None,
         prepare: tuple[str, ...] = (),
         meanwhile: Callable[[list[int]], None] | None = None,
     ) -> Ended:
-        """Run `gpt2lib train CONFIG --out OUT` in a fork, and wait for its end.
+        """Run a command of `gpt2lib` in a fork, and wait for its end.
 
         Args:
-            config: the YAML file.
-            out: the run's folder.
-            arguments: more of them.
-            place: where it kills itself, if anywhere; `n`: at which passage; `rank`: which one.
-            ranks: number of processes.
+            argv: its arguments.
+            place: where it kills itself, if anywhere; `n`: at which passage; `what`: what happens
+                there instead of a kill; `rank`: to which process, -1 for all.
+            ranks: number of processes that train together.
+            apart: more arguments of each of several processes that know nothing of each other.
             counts: file for how often each place was passed.
             prepare: `module:function` to call first, with the rank.
             meanwhile: called with the process numbers once they run.
@@ -145,11 +149,13 @@ class Server:
         log = self.folder / f"job-{self.jobs}.log"
         env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if ranks > 1 else {}
         job = {
-            "argv": ["train", str(config), "--out", str(out), *arguments],
+            "argv": argv,
+            "more": apart,
             "log": str(log),
             "env": env,
-            "ranks": ranks,
+            "ranks": len(apart) if apart else ranks,
             "rank": rank,
+            "what": what,
             "place": place,
             "n": n,
             "counts": str(counts or ""),

@@ -35,12 +35,12 @@ def child(job: dict[str, Any], rank: int) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(job["env"])
-    if job["ranks"] > 1:
+    if job["env"]:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(job["ranks"]))
     from kill_points import Points, install
 
-    here = rank == job["rank"]
-    points = Points(job["place"], job["n"]) if here else Points()
+    here = job["rank"] in (rank, -1)
+    points = Points(job["place"], job["n"], job["what"]) if here else Points()
     install(points)
     for name in job["prepare"]:  # faults: functions of a module that break this process
         module, _, function = name.partition(":")
@@ -49,7 +49,7 @@ def child(job: dict[str, Any], rank: int) -> int:
     from gpt2lib.cli import main
 
     gpt2lib.report.write_report = lambda folder: folder  # drawing the curve takes a second
-    code = main(job["argv"])
+    code = main([*job["argv"], *(job["more"][rank] if job["more"] else [])])
     if job["counts"] and rank == 0:
         with open(job["counts"], "w", encoding="utf-8") as file:  # noqa: PTH123
             json.dump(points.counts, file)
@@ -84,3 +84,4 @@ def serve() -> None:
 
 if __name__ == "__main__":
     serve()
+    os._exit(0)  # unloading torch would take seconds
