@@ -136,19 +136,10 @@ class Trainer:
         micro_batches = self.feed.micro_batches(self.step)
         counts = sum(micro_batch.n_targets for micro_batch in micro_batches)
         (n_tokens,) = self.sum_over_processes(counts)
-        # DDP averages gradients over processes; times their number, the average is the sum.
-        scale = accelerator.num_processes / n_tokens
-        total = torch.zeros((), device=accelerator.device)
-        self.model.train()
-        for i, micro_batch in enumerate(micro_batches):
-            last = i == len(micro_batches) - 1
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                loss, _ = self.model(*micro_batch)
-                accelerator.backward(loss * scale)
-            total += loss.detach()
+        total = self.backward(micro_batches, n_tokens)
         limit = config.optim.grad_clip or math.inf
         norm = whole(accelerator.clip_grad_norm_(self.raw_model.parameters(), limit)).item()
-        summed_loss, stops = self.sum_over_processes(total.item(), self.stop.signum != 0)
+        summed_loss, stops = self.sum_over_processes(total, self.stop.signum != 0)
         loss_now = summed_loss / n_tokens
         self.step += 1
         scaler = accelerator.scaler
@@ -171,6 +162,25 @@ class Trainer:
                 self.step, spent, speed, loss=loss_now, lr=lr, grad_norm=norm, **mark
             )
         return stops > 0
+
+    def backward(self, micro_batches: list[MicroBatch], n_tokens: float) -> float:
+        """Add up the gradients of the mean loss over `n_tokens`; return this process's summed loss.
+
+        Sums and one common count: means of micro-batches with different counts of targets
+        cannot be averaged.
+        """
+        accelerator = self.accelerator
+        # DDP averages gradients over processes; times their number, the average is the sum.
+        scale = accelerator.num_processes / n_tokens
+        total = torch.zeros((), device=accelerator.device)
+        self.model.train()
+        for i, micro_batch in enumerate(micro_batches):
+            last = i == len(micro_batches) - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                loss, _ = self.model(*micro_batch)
+                accelerator.backward(loss * scale)
+            total += loss.detach()
+        return total.item()
 
     def skip(self, sick: str, micro_batches: list[MicroBatch]) -> None:
         """Write down an update that was not made; stop the run after too many in a row.

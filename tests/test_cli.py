@@ -217,7 +217,7 @@ def test_every_preset_goes_through_the_parser_unchanged(
         ("train smoke --steps 1.5", "--steps must be of type int, not '1.5'"),
         ("train smoke --steps", "--steps needs a value"),
         ("train smoke --optim.lr nan", "--optim.lr must be of type float, not 'nan'"),
-        ("train smoke --micro_batch x", "--micro_batch must be of type int, not 'x'"),
+        ("train smoke --micro_batch x", "--micro_batch must be int or auto, not 'x'"),
         ("train smoke --compile maybe", "--compile must be of type bool, not 'maybe'"),
         ("train smoke --precision bf61", "not 'bf61'; did you mean 'bf16'?"),
         ("train smoke --model x", "--model must be a group of fields, not 'x'"),
@@ -711,7 +711,7 @@ def test_a_full_gpu_names_the_way_out(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
 
     monkeypatch.setattr("gpt2lib.trainer.train", stand_in)
-    assert "--micro_batch 4" in refused("train", "smoke")
+    assert "--micro_batch auto" in refused("train", "smoke")
 
 
 # ── bad input: one line each, and nothing lost ──────────────────────────────────────────────────
