@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from accelerate.utils import (
     GradientAccumulationPlugin,
     broadcast_object_list,
     gather_object,
+    parse_flag_from_env,
 )
 
 from gpt2lib import sharding
@@ -28,6 +30,8 @@ from gpt2lib.model import GPT
 from gpt2lib.processes import check_agreement, check_split, join_processes, wanted_device
 from gpt2lib.runs import Run, earlier_choices
 from gpt2lib.tracking import accelerator_arguments, check_trackers
+
+logger = logging.getLogger(__name__)
 
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 """The ways to train on which every process holds the whole model."""
@@ -83,6 +87,11 @@ def start(config: TrainConfig, run: Run) -> Start:
         raise UserError(
             f"{accelerator.distributed_type.value} was configured for Accelerate, but is not "
             f"supported; choose plain data parallelism (multi-GPU) or FSDP2"
+        )
+    elif parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.is_main_process:
+        logger.warning(
+            "FSDP was asked for, but Accelerate has it on GPUs only: every process holds the "
+            "whole model"
         )
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
     if accelerator.is_main_process:
