@@ -387,7 +387,7 @@ def test_masked_documents_train_score_and_resume(
         lines = verse(3, "the king and queen of night do love thee", seed=i)
         (folder / f"{i}.txt").write_text(lines, encoding="utf-8")
     several = {"val_fraction": 0.4}  # documents held out, so that a window of them has two
-    masked = config(folder, data={"mask_documents": True, **several})
+    masked = config(folder, data={"mask_documents": True, **several}, eval_batches=99)
     train(masked, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
@@ -395,7 +395,7 @@ def test_masked_documents_train_score_and_resume(
             train(masked, tmp_path / "run")
     train(masked, tmp_path / "run")
     assert log(tmp_path / "run") == log(tmp_path / "whole")
-    train(config(folder, data=several), tmp_path / "across")
+    train(config(folder, data=several, eval_batches=99), tmp_path / "across")
     assert log(tmp_path / "across")[0]["val_loss"] != log(tmp_path / "whole")[0]["val_loss"]
     with pytest.raises(UserError, match=r"mask_documents needs an end-of-text token"):
         train(config(folder, data={"mask_documents": True, "tokenizer": "char"}), tmp_path / "no")
