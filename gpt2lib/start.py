@@ -180,8 +180,19 @@ def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
     else:
         origin, shape = run.checkpoint or config.init_from, config.model
         model = load_pretrained(origin, block_size=shape.block_size, dropout=shape.dropout)
+        _say_whose_shape(config, model)
     model.transformer.gradient_checkpointing = config.gradient_checkpointing
     return model.train()
+
+
+def _say_whose_shape(config: TrainConfig, model: GPT) -> None:
+    """Log where the model that a run starts from is not as the configuration says."""
+    wanted = config.model.replace(vocab_size=model.config.vocab_size).to_dict()
+    differ = [
+        f"{k} {v} (not {wanted[k]})" for k, v in model.config.to_dict().items() if v != wanted[k]
+    ]
+    if differ:
+        logger.info("the model's shape is that of %s: %s", config.init_from, ", ".join(differ))
 
 
 def _check_prompt(n_tokens: int, block_size: int) -> None:

@@ -678,6 +678,15 @@ def test_fine_tuning_starts_from_the_very_weights(
         assert torch.equal(p, dict(run.raw_model.named_parameters())[name])
 
 
+def test_fine_tuning_says_where_the_shape_is_not_the_asked_one(
+    uninterrupted: Path, text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="gpt2lib")
+    tuned = config(text, model={"n_layer": 3}, init_from=str(uninterrupted), sample_tokens=0)
+    Trainer(tuned, open_run(tmp_path / "run", tuned))
+    assert f"the model's shape is that of {uninterrupted}: n_layer 2 (not 3)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -118,6 +118,11 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         f"{result['tokens_per_second']:,.0f} tokens/s on {result['device']} "
         f"({result['precision']})"
     )
+    best = result.get("best")
+    if best and best["step"] != result["steps"]:  # the model got worse on text it did not train on
+        rows["best"] = f"checkpoints/{best['checkpoint']}, {best['val_loss']:.4f} nats per token"
+    if result.get("skipped") or result.get("spikes"):
+        rows["health"] = f"{result['skipped']} updates skipped, {result['spikes']} loss spikes"
     seen = (p for p in folder.iterdir() if not p.name.startswith("."))
     rows["files"] = ", ".join(sorted(p.name + "/" * p.is_dir() for p in seen))
     print_table(rows)
