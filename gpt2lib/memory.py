@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from gpt2lib.config import TrainConfig
+from gpt2lib.config import GPTConfig, TrainConfig
 from gpt2lib.errors import UserError
+from gpt2lib.estimate import count_parameters, memory
 from gpt2lib.estimate.fit import MARGIN, divisors, largest_that_fits, setting_of
 from gpt2lib.estimate.update import update_memory
 from gpt2lib.model import GPT
@@ -65,6 +66,29 @@ def cgroup_left(root: Path = CGROUP) -> int | None:
         counts = dict(line.split() for line in stat.splitlines())
         return max(0, int(limit) - used + int(counts.get(dropped_name, 0)))
     return None
+
+
+def require_room(model: GPTConfig, device: str, processes: int = 1) -> None:
+    """Refuse a model that no micro-batch makes small enough, before any of it is made.
+
+    Args:
+        model: its shape, with the true vocabulary.
+        device: cpu, cuda or mps.
+        processes: among how many weights, gradients and moments are shared out; 1 where each has
+            them all.
+
+    Raises:
+        UserError: naming what it needs and what is free.
+    """
+    parts = memory(model)
+    needed = (parts["weights"] + parts["gradients"] + parts["optimizer"]) // processes
+    free = available_memory(device)
+    if needed > free:
+        raise UserError(
+            f"a model of {count_parameters(model):,} parameters needs {needed / 1e9:.2f} GB for "
+            f"weights, gradients and AdamW alone, but {free / 1e9:.2f} GB are free on {device}; "
+            f"take a smaller model.n_layer or model.n_embd"
+        )
 
 
 def largest_micro_batch(

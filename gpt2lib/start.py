@@ -25,7 +25,7 @@ from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.errors import UserError
 from gpt2lib.hardware import resolve_device, resolve_precision
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
-from gpt2lib.memory import choose_micro_batch
+from gpt2lib.memory import choose_micro_batch, require_room
 from gpt2lib.model import GPT
 from gpt2lib.processes import check_agreement, check_split, join_processes, wanted_device
 from gpt2lib.runs import Run, earlier_choices
@@ -176,7 +176,11 @@ def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
     """Make a new model with the configured seed, or load the one to start from."""
     torch.manual_seed(config.seed)
     if config.init_from is None:
-        model = GPT(config.model.replace(vocab_size=data.tokenizer.vocab_size))
+        wanted = config.model.replace(vocab_size=data.tokenizer.vocab_size)
+        processes = PartialState()
+        sharded = processes.distributed_type == DistributedType.FSDP
+        require_room(wanted, processes.device.type, processes.num_processes if sharded else 1)
+        model = GPT(wanted)
     else:
         origin, shape = run.checkpoint or config.init_from, config.model
         model = load_pretrained(origin, block_size=shape.block_size, dropout=shape.dropout)

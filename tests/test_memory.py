@@ -366,3 +366,23 @@ def test_the_command_prints_what_fits(capsys: pytest.CaptureFixture[str]) -> Non
     assert found["available"] == 10**6 and found["largest_micro_batch"] == 0
     assert main(["estimate", "cpu", "--memory", "much"]) == 2
     assert "--memory must be a size such as 24GB" in capsys.readouterr().err
+
+
+def test_a_model_too_large_for_the_machine_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 4 * 10**9)
+    small = GPTConfig()
+    memory.require_room(small, "cpu")  # 124,439,808 · 16 bytes are 1.99 GB
+    large = GPTConfig.preset("gpt2-medium")
+    with pytest.raises(
+        UserError, match=r"354,823,168 parameters needs 5\.68 GB .* 4\.00 GB are free"
+    ):
+        memory.require_room(large, "cpu")
+    memory.require_room(large, "cpu", processes=2)
+
+
+def test_absurd_sizes_end_in_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("GPT2LIB_CACHE", str(tmp_path / "cache"))
+    out = str(tmp_path / "run")
+    code = main(["train", "smoke", "--out", out, "--model.n_embd", "1000000"])
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2 and "GB for weights, gradients and AdamW alone" in said
