@@ -32,6 +32,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulated": {"micro_batch": 1},
     "checkpointed": {"micro_batch": 2, "gradient_checkpointing": True},
+    "compiled": {"compile": True},
     "bf16": {"precision": "bf16"},
 }
 """What is run with shards: each against the same without, in one process."""
