@@ -40,7 +40,7 @@ def expand(path: str | Path) -> Path:
         ) from error
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have the system write a file or a folder's entries to the disk (folders: POSIX only)."""
     if path.is_dir() and os.name == "nt":
         return
@@ -74,7 +74,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             target.rename(aside)
         temporary.rename(target)
-        _flush(target.parent)
+        flush(target.parent)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
@@ -117,7 +117,7 @@ def _seal(folder: Path) -> None:
     """Flush every file and write the manifest that names them all."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     for path in files:
-        _flush(path)
+        flush(path)
     entries = {
         p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256(p)}
         for p in files
@@ -126,9 +126,9 @@ def _seal(folder: Path) -> None:
     manifest.write_text(
         json.dumps({"format": FORMAT, "files": entries}, indent=1), encoding="utf-8"
     )
-    _flush(manifest)
+    flush(manifest)
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        _flush(path)
+        flush(path)
 
 
 def verify(folder: Path) -> None:
@@ -188,7 +188,7 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

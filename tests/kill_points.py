@@ -97,7 +97,7 @@ def install(points: Points) -> None:
     points.around(training_state.TrainingState, "load", "load")
     points.around(checkpoint, "prune", "pruning")
     points.around(Run, "forget_after", "forgetting lines")
-    points.around(storage, "_flush", lambda path: f"fsync of {kind(path)}")
+    points.around(storage, "flush", lambda path: f"fsync of {kind(path)}")
     for name in ("rename", "replace"):
         points.around(Path, name, lambda p, target: f"rename of {kind(p)} to {kind(target)}")
     points.around(shutil, "rmtree", lambda path, *_, **__: f"removal of {kind(path)}")

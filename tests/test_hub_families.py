@@ -45,7 +45,7 @@ SHAPE: dict[str, Any] = {"vocab_size": 32, "bos_token_id": None, "eos_token_id":
 @pytest.fixture(autouse=True)
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of folders are written here; that they outlive a power cut is not the question."""
-    monkeypatch.setattr(storage, "_flush", lambda path: None)
+    monkeypatch.setattr(storage, "flush", lambda path: None)
 
 
 def model(config: GPTConfig, embedding_std: float = 0.02) -> GPT:

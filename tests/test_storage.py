@@ -97,7 +97,7 @@ def test_a_full_disk_in_the_block_is_one_line_and_leaves_the_old_state(sealed):
     assert_old_state(sealed)
 
 
-@pytest.mark.parametrize("function", ["_flush", "sha256"])
+@pytest.mark.parametrize("function", ["flush", "sha256"])
 def test_a_full_disk_while_sealing_leaves_the_old_state(sealed, monkeypatch, function):
     with monkeypatch.context() as patched:
         patched.setattr(storage, function, no_space)
@@ -125,8 +125,8 @@ def test_every_file_is_flushed_before_the_manifest_and_the_manifest_before_the_r
     sealed, monkeypatch
 ):
     events = []
-    flush, rename = storage._flush, Path.rename
-    monkeypatch.setattr(storage, "_flush", lambda p: (events.append(p.name), flush(p)))
+    flush, rename = storage.flush, Path.rename
+    monkeypatch.setattr(storage, "flush", lambda p: (events.append(p.name), flush(p)))
     monkeypatch.setattr(
         Path, "rename", lambda self, to: (events.append("rename"), rename(self, to))[1]
     )
@@ -231,7 +231,7 @@ def test_a_text_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatc
     write_text(path, "old")
     with monkeypatch.context() as patched:
         if where == "flush":
-            patched.setattr(storage, "_flush", no_space)
+            patched.setattr(storage, "flush", no_space)
         else:
             patched.setattr(Path, "replace", no_space)
         with refused("cannot write .*x.txt: No space left"):

@@ -28,6 +28,7 @@ from gpt2lib.data.preparation import prepare
 from gpt2lib.data.prepared import Prepared, is_prepared
 from gpt2lib.data.progress import follow
 from gpt2lib.data.shards import JoinedTokens
+from gpt2lib.data.work import alone
 from gpt2lib.errors import UserError
 from gpt2lib.storage import atomic_folder, expand
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
@@ -225,16 +226,18 @@ def _learned(config: DataConfig, corpora: Mapping[str, Corpus], progress: bool) 
     key = digest("tokenizer", str(FORMAT), made, union.fingerprint, *splits)
     base = expand(config.cache) if config.cache else cache_dir() / "prepared"
     folder = base / f"tokenizer-{key[:16]}"
-    if folder.exists():
-        try:
-            return load_tokenizer(folder)
-        except UserError as error:
-            _log.warning("%s; making it anew", error)
-    with follow("learning the tokenizer", union.n_bytes, progress) as bar:
-        tokenizer, _ = learn(config, union, bar)
-    with atomic_folder(folder) as temporary:
-        tokenizer.save(temporary)
-    return tokenizer
+    base.mkdir(parents=True, exist_ok=True)
+    with alone(folder.with_name(f".{folder.name}.lock"), folder):
+        if folder.exists():
+            try:
+                return load_tokenizer(folder)
+            except UserError as error:
+                _log.warning("%s; making it anew", error)
+        with follow("learning the tokenizer", union.n_bytes, progress) as bar:
+            tokenizer, _ = learn(config, union, bar)
+        with atomic_folder(folder) as temporary:
+            tokenizer.save(temporary)
+        return tokenizer
 
 
 def _union(corpora: Sequence[Corpus]) -> Corpus:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ from gpt2lib.data.prepared import INFO
 from gpt2lib.data.shards import Shard, check_hash, check_size, shard_path
 from gpt2lib.data.writer import write_json
 from gpt2lib.errors import UserError
+from gpt2lib.storage import flush
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 
 PROGRESS = "progress.json"
@@ -178,7 +178,7 @@ def working(target: Path, key: str, shard_tokens: int) -> Iterator[Work]:
     folder = target.with_name(f".{name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(f".{name}.lock"), target):
+        with alone(target.with_name(f".{name}.lock"), target):
             work = Work(folder, key, shard_tokens)
             try:
                 yield work
@@ -197,7 +197,7 @@ def working(target: Path, key: str, shard_tokens: int) -> Iterator[Work]:
 
 
 @contextmanager
-def _alone(path: Path, target: Path) -> Iterator[None]:
+def alone(path: Path, target: Path) -> Iterator[None]:
     """Hold a lock; the system lets go of it when a process ends, however it ends."""
     from filelock import FileLock, Timeout
 
@@ -213,17 +213,6 @@ def _alone(path: Path, target: Path) -> Iterator[None]:
         with suppress(OSError):  # an open file cannot be deleted on Windows; it is empty
             path.unlink()
         lock.release()
-
-
-def flush(path: Path) -> None:
-    """Have the system write a file or a folder's entries to the disk (folders: POSIX only)."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> dict[str, Any]:
