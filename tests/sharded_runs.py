@@ -51,7 +51,9 @@ def sharded(**options: Any) -> Iterator[None]:
 
     def accelerator(**settings: Any) -> accelerate.Accelerator:
         made = accelerate.Accelerator(**settings)
-        plugin = FullyShardedDataParallelPlugin(**{"fsdp_version": 2, **options})
+        # What `accelerate config` proposes; it would untie the embedding, and is overruled.
+        asked = {"fsdp_version": 2, "cpu_ram_efficient_loading": True, **options}
+        plugin = FullyShardedDataParallelPlugin(**asked)
         if made.mixed_precision != "no":  # as AcceleratorState does
             plugin.set_mixed_precision(made.mixed_precision)
         made.state.distributed_type, made.state.fsdp_plugin = DistributedType.FSDP, plugin

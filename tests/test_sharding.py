@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
     text = (run / name).read_text(encoding="utf-8")
-    timing = {"seconds", "tokens_per_second"}
+    timing = {"seconds", "tokens_per_second", "mfu", "memory"}
     return [
         {k: v for k, v in json.loads(line).items() if k not in timing} for line in text.splitlines()
     ]
