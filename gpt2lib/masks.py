@@ -188,19 +188,37 @@ def table(
     return mask(b, h, queries, keys) & (keys >= 0)
 
 
-def write_per_document(mask: Mask, documents: Tensor, places: Tensor, n_head: int) -> Written:
-    """Write a mask out for rows that hold several documents each.
+class DocumentMasks:
+    """The layers' masks for rows that hold several documents each.
+
+    Layers with the same mask share one table, because a table is large.
 
     Args:
-        mask: who may look at whom in one document.
-        documents, places: as in `PerDocument`, (B, T).
-        n_head: number of heads, which matters where the mask differs by head.
-
-    Returns:
-        The table, (B, 1 or nh, T, T): B·T² bytes, or nh times as many.
+        config: the shape of the model.
     """
-    at = torch.arange(documents.size(1), device=documents.device)
-    return Written(table(PerDocument(mask, documents, places), at, at, n_head, documents.size(0)))
+
+    def __init__(self, config: GPTConfig) -> None:
+        own = [layer_mask(config, layer) for layer in range(config.n_layer)]
+        self.kinds = list(dict.fromkeys(own))
+        self.of_layer, self.n_head = [self.kinds.index(mask) for mask in own], config.n_head
+
+    def __call__(self, documents: Tensor | None, places: Tensor) -> list[Mask | None]:
+        """Write the masks out; documents and places are as in `PerDocument`, (B, T).
+
+        Returns:
+            For each layer a table, (B, 1 or nh, T, T): B·T² bytes, or nh times as many where the
+            mask differs by head. Without documents None, which stands for the layer's own mask.
+        """
+        if documents is None:
+            return [None] * len(self.of_layer)
+        at = torch.arange(documents.size(1), device=documents.device)
+        tables = [
+            Written(
+                table(PerDocument(kind, documents, places), at, at, self.n_head, documents.size(0))
+            )
+            for kind in self.kinds
+        ]
+        return [tables[kind] for kind in self.of_layer]
 
 
 def dense(

@@ -18,7 +18,7 @@ from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.kv_cache import KVCache, LayerCache
 from gpt2lib.loss import next_token_loss
-from gpt2lib.masks import Mask, layer_mask, write_per_document
+from gpt2lib.masks import DocumentMasks, Mask
 from gpt2lib.positions import POSITIONS, Turn, places_in
 from gpt2lib.weight_init import init_weights, tie
 
@@ -118,9 +118,7 @@ class Transformer(nn.Module):
         self.h = nn.ModuleList(block(config, layer) for layer in range(config.n_layer))
         self.ln_f = layer_norm(config)
         self.dropout = config.dropout
-        own = [layer_mask(config, layer) for layer in range(config.n_layer)]
-        self.kinds = list(dict.fromkeys(own))  # the masks there are, and which each layer has
-        self.kind, self.n_head = [self.kinds.index(mask) for mask in own], config.n_head
+        self.document_masks = DocumentMasks(config)
         self.gradient_checkpointing: bool | int = False
 
     def forward(
@@ -133,29 +131,21 @@ class Transformer(nn.Module):
         T = idx.size(1)
         places = torch.arange(T, device=idx.device) if cache is None else cache.places(T)
         places = places if documents is None else places_in(documents)
-        masks = self.masks(documents, places)
+        masks = self.document_masks(documents, places)
+        caches = [None] * len(self.h) if cache is None else cache.layers
         x = self.wpe.embed(self.wte(idx), places)  # (B, T, C)
         x = F.dropout(x, self.dropout, self.training)
         turn = self.wpe.turn(places)
-        for i, block in enumerate(self.h):
-            every = int(self.gradient_checkpointing) if self.training else 0
+        every = int(self.gradient_checkpointing) if self.training else 0
+        for i, layer in enumerate(zip(self.h, caches, masks, strict=True)):
+            block, kept, mask = layer
             if every and i % every == 0:
-                x = checkpoint(block, x, turn, None, masks[i], use_reentrant=False)
+                x = checkpoint(block, x, turn, kept, mask, use_reentrant=False)
             else:
-                x = block(x, turn, None if cache is None else cache.layers[i], masks[i])
+                x = block(x, turn, kept, mask)
         if cache is not None:
             cache.advance()
         return self.ln_f(x)  # type: ignore[no-any-return]
-
-    def masks(self, documents: Tensor | None, places: Tensor) -> list[Mask | None]:
-        """Return the mask of each layer for these documents; None stands for the layer's own.
-
-        A table is B·T² bytes, so layers with the same mask share one.
-        """
-        if documents is None:
-            return [None] * len(self.h)
-        tables = [write_per_document(kind, documents, places, self.n_head) for kind in self.kinds]
-        return [tables[kind] for kind in self.kind]
 
 
 class GPT(nn.Module):

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from transformers_twin import randomise
 
-from gpt2lib import attention
-from gpt2lib import model as model_module
+from gpt2lib import attention, masks
 from gpt2lib.config import DataConfig, GPTConfig
 from gpt2lib.corpora import corpus_from_texts
 from gpt2lib.data import batch, document_ids, eval_batches, masking_eot, prepare
 from gpt2lib.errors import UserError
 from gpt2lib.evaluate import score
-from gpt2lib.masks import Causal, GlobalTokens, PerDocument, SlidingWindow, table
+from gpt2lib.masks import Causal, GlobalTokens, PerDocument, SlidingWindow, Written, table
 from gpt2lib.model import GPT
 from gpt2lib.positions import places_in
 
@@ -186,12 +185,7 @@ def test_the_loss_of_a_row_is_the_sum_of_its_documents(shape: str) -> None:
 
 def test_layers_with_one_mask_share_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    write = model_module.write_per_document
-    monkeypatch.setattr(
-        model_module,
-        "write_per_document",
-        lambda *args: written.append(args[0]) or write(*args),
-    )
+    monkeypatch.setattr(masks, "Written", lambda table: written.append(table) or Written(table))
     idx = row()
     for window, wanted in ((None, 1), (3, 1), ((3, None), 2), ((3, None, 3, 4), 3)):
         model = made(n_layer=4, window=window)
