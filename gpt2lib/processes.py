@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
 
-from gpt2lib import __version__
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
 from gpt2lib.fields import flat
@@ -97,7 +97,11 @@ def check_agreement(config: TrainConfig, **more: str) -> None:
     Raises:
         UserError: naming the first process that differs, and in what.
     """
-    mine: dict[str, Any] = {"gpt2lib": __version__, "PyTorch": str(torch.__version__), **more}
+    mine: dict[str, Any] = {
+        "gpt2lib": version("gpt2lib"),
+        "PyTorch": str(torch.__version__),
+        **more,
+    }
     everyone = gather_object([mine | flat(config.to_dict())])
     for rank, theirs in enumerate(everyone):
         first = everyone[0]
