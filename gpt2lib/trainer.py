@@ -234,7 +234,7 @@ class Trainer:
                 held_out,
                 config.model.block_size,
                 batch_size=self.feed.size,
-                limit=None if full else config.eval_batches,
+                limit=None if full else config.eval_batches * config.batch_size // self.feed.size,
                 accelerator=self.accelerator,
                 eot=self.feed.eot,
             )

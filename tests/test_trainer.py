@@ -370,12 +370,25 @@ def test_micro_batch_auto_is_chosen_once_and_kept(
         stop_after(patch, 2)
         with pytest.raises(Interrupted):
             train(automatic, tmp_path / "run")
-    monkeypatch.setattr(memory, "available_memory", lambda device: 1)
+    state = 16 * train(config(text, micro_batch=4), tmp_path / "whole")["parameters"]
+    monkeypatch.setattr(memory, "available_memory", lambda device: state + 1)
     train(automatic, tmp_path / "run")
-    train(config(text, micro_batch=4), tmp_path / "whole")
     assert log(tmp_path / "run") == log(tmp_path / "whole")
     with pytest.raises(UserError, match="even micro_batch 1 needs"):
         train(automatic, tmp_path / "none")
+
+
+def test_an_evaluation_reads_the_same_text_whatever_the_micro_batch(
+    text: Path, tmp_path: Path
+) -> None:
+    few = config(text, eval_batches=1, data={"val_fraction": 0.5})
+    read = []
+    for size in (1, 2, 4):
+        run = tmp_path / str(size)
+        model = few.replace(micro_batch=size)
+        read.append(Trainer(model, open_run(run, model)).evaluate())
+    assert read[0]["tokens"] == 4 * 16
+    assert [r["loss"] for r in read] == pytest.approx([read[0]["loss"]] * 3, abs=1e-5)
 
 
 def test_masked_documents_train_score_and_resume(

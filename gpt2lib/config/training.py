@@ -118,7 +118,8 @@ class TrainConfig(Config):
             many in a row stops the run.
         spike_threshold: a loss this many standard deviations above the recent ones is reported.
         eval_every: steps between evaluations on held-out text.
-        eval_batches: micro-batches in an evaluation while training; the last one is on all.
+        eval_batches: batches of batch_size sequences in an evaluation while training; the last
+            evaluation is on all held-out text.
         save_every: steps between checkpoints; one is always written at the end.
         keep: how many of the newest checkpoints are kept.
         keep_best: whether the checkpoint with the lowest held-out loss is kept as well.
