@@ -33,7 +33,7 @@ Reference: Luby and Rackoff 1988 (Feistel networks as random permutations); Blac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -168,20 +168,42 @@ def _permute(place: Words, n: int, key: Words) -> Words:
         key: the key of the epoch of each place; the same shape.
     """
     half = max(1, ((n - 1).bit_length() + 1) // 2)  # bits in each half: 4**half >= n
-    out = _feistel(place, key, half)
+
+    def mix(round_: int, right: Words) -> Words:
+        return _mix(_mix(key ^ _word(round_)) ^ right)
+
+    return cycle_walk(place, n, lambda number: feistel(number, half, mix))
+
+
+def cycle_walk(place: Words, n: int, permute: Callable[[Words], Words]) -> Words:
+    """Make a permutation of the numbers below n out of one of more numbers.
+
+    Args:
+        place: numbers below n.
+        n: how many there are.
+        permute: a permutation of 0 .. m - 1, where m is at least n; it takes and returns as many
+            numbers as there are places.
+    """
+    out = permute(place)
     while (again := out >= n).any():
-        out = np.where(again, _feistel(out, key, half), out)
+        out = np.where(again, permute(out), out)
     return out
 
 
-def _feistel(number: Words, key: Words, half: int) -> Words:
-    """Permute the numbers of 2 * half bits."""
+def feistel(number: Words, half: int, mix: Callable[[int, Words], Words]) -> Words:
+    """Permute the numbers of 2 * half bits.
+
+    Args:
+        number: what to permute.
+        half: bits in each half.
+        mix: takes the number of the round and the right half, and returns any 64 bits; of these
+            the last `half` are taken.
+    """
     bits = np.uint64(half)
     mask = np.uint64((1 << half) - 1)
     left, right = number >> bits, number & mask
     for round_ in range(ROUNDS):
-        mixed = _mix(_mix(key ^ _word(round_)) ^ right) & mask
-        left, right = right, left ^ mixed
+        left, right = right, left ^ (mix(round_, right) & mask)
     return (left << bits) | right
 
 
