@@ -24,7 +24,7 @@ from gpt2lib.checkpoint import checkpoints, newest, prune
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
 from gpt2lib.fields import flat
-from gpt2lib.storage import clear_leftovers, read_json, verify, write_json, write_text
+from gpt2lib.storage import clear_leftovers, flush, read_json, verify, write_json, write_text
 
 MAY_CHANGE = frozenset(
     {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best"}
@@ -141,6 +141,18 @@ class Run:
                 lines.write(json.dumps(values) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def flush_logs(self) -> None:
+        """Have the system write the log lines to the disk: a checkpoint must not outlive them.
+
+        Raises:
+            UserError: if the disk refuses.
+        """
+        for path in sorted(self.folder.glob("*.jsonl")):
+            try:
+                flush(path)
+            except OSError as error:
+                raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
     def forget_after(self, step: int) -> None:
         """Drop the log lines that are going to be written again.

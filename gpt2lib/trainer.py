@@ -203,6 +203,8 @@ class Trainer:
         """Write a checkpoint; `val_loss` is that of an evaluation at this very step, if any."""
         with self.timed("save"):
             progress = Progress(self.step, self.spent, self.health.to_dict(), val_loss)
+            if self.is_main:
+                self.folder.flush_logs()
             self.state.save(self.folder.folder, progress)
 
     def sum_over_processes(self, *values: float) -> list[float]:

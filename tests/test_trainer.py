@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2lib import feed, hardware, load_pretrained, memory, trainer
+from gpt2lib import feed, hardware, load_pretrained, memory, runs, trainer
 from gpt2lib.checkpoint import checkpoints, read_tensors
 from gpt2lib.config import TrainConfig
 from gpt2lib.data import IGNORE, batch, sample_windows
@@ -25,6 +25,7 @@ from gpt2lib.optim import learning_rate
 from gpt2lib.runs import Run, open_run
 from gpt2lib.signals import Interrupted
 from gpt2lib.trainer import Trainer, train
+from gpt2lib.training_state import TrainingState
 
 STEPS = 8
 
@@ -430,6 +431,19 @@ def test_a_mixture_trains_and_resumes(
     changed = config(text, data={"mixture": {str(text): 1, str(other): 1}})
     with pytest.raises(UserError, match=r"3\.0 → 1\.0"):
         train(changed, tmp_path / "run")
+
+
+def test_the_lines_before_a_checkpoint_are_on_the_disk_before_it(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    saved, flush = TrainingState.save, runs.flush
+    monkeypatch.setattr(runs, "flush", lambda path: (events.append(path.name), flush(path)))
+    monkeypatch.setattr(
+        TrainingState, "save", lambda *args: (events.append("checkpoint"), saved(*args))
+    )
+    train(config(text, save_every=4), tmp_path / "run")
+    assert events == ["metrics.jsonl", "samples.jsonl", "checkpoint"] * 2
 
 
 def test_what_changes_no_number_may_change(
