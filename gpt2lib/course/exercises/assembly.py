@@ -230,9 +230,7 @@ def _library_block(kind: Any) -> Any:
     """Run the library's `Block.forward` over the four parts that the learner is given."""
 
     def block(x: Any, ln_1: Any, attn: Any, ln_2: Any, mlp: Any) -> Any:
-        parts = SimpleNamespace(
-            ln_1=ln_1, attn=lambda stream, turn, cache: attn(stream), ln_2=ln_2, mlp=mlp
-        )
+        parts = SimpleNamespace(ln_1=ln_1, attn=lambda stream, *_: attn(stream), ln_2=ln_2, mlp=mlp)
         return kind.forward(parts, x, None)
 
     return block
