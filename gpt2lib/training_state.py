@@ -16,6 +16,7 @@ from gpt2lib.checkpoint import STATE
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.feed import MicroBatch, micro_batch_size
+from gpt2lib.fields import flat
 from gpt2lib.model import GPT
 from gpt2lib.sharding import gather, is_sharded, release
 from gpt2lib.storage import atomic_folder, read_json, write_json
@@ -105,6 +106,7 @@ class TrainingState:
                 checkpoint.write_model_config(folder, self.model.config)
                 self.data.tokenizer.save(folder / "tokenizer")
                 about = {**asdict(progress), **self._fingerprints(), "made_by": self._made_by()}
+                about["settings"] = self._settings()
                 if self.accelerator.scaler is not None:
                     about["scaler"] = self.accelerator.scaler.state_dict()
                 write_json(folder / STATE, about)
@@ -173,6 +175,15 @@ class TrainingState:
             raise UserError(
                 f"a resumed run keeps its model, but {folder} has another: {', '.join(changed)}"
             )
+        now, then = self._settings(), about.get("settings", {})
+        changed = [
+            f"{name} {then[name]} → {now.get(name)}" for name in then if then[name] != now.get(name)
+        ]
+        if changed:
+            raise UserError(
+                f"a resumed run keeps its settings, but {folder} has others: {', '.join(changed)}; "
+                f"--init_from {folder} starts a new run from its weights"
+            )
         weights = checkpoint.read_tensors(folder / checkpoint.MODEL)
         checkpoint.load_weights(self.model, weights, folder)
         moments = checkpoint.read_tensors(folder / OPTIMIZER)
@@ -217,6 +228,12 @@ class TrainingState:
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
         }
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what decides the numbers of a run, for a checkpoint that has left its run."""
+        values = flat(self.config.to_dict())
+        kept = ("steps", "batch_size", "seed", "data.mask_documents")
+        return {n: v for n, v in values.items() if n in kept or n.startswith("optim.")}
 
     def _fingerprints(self) -> dict[str, str]:
         header = self.data.train.header
