@@ -24,10 +24,18 @@ from gpt2lib.checkpoint import checkpoints, newest, prune
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
 from gpt2lib.fields import flat
-from gpt2lib.storage import clear_leftovers, flush, read_json, verify, write_json, write_text
+from gpt2lib.storage import (
+    clear_leftovers,
+    expand,
+    flush,
+    read_json,
+    verify,
+    write_json,
+    write_text,
+)
 
 MAY_CHANGE = frozenset(
-    {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best"}
+    {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best", "data.cache"}
     | {"sample_prompt", "sample_tokens", "device", "compile", "gradient_checkpointing"}
     | {"max_skipped", "spike_threshold", "trackers"}
 )
@@ -182,13 +190,14 @@ def _refused(folder: Path, error: OSError) -> UserError:
 
 def _lines_up_to(path: Path, step: int) -> list[str]:
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             values = json.loads(line)
-        except ValueError:  # a line torn by a crash
-            break
-        if values["step"] <= step and not values.get("complete"):
-            kept.append(line)
+            keep = values["step"] <= step and not values.get("complete")
+        except (ValueError, KeyError, TypeError):  # torn by a crash, or damaged; others are good
+            continue
+        if keep:
+            kept.append(line.decode("utf-8"))
     return kept
 
 
@@ -208,10 +217,15 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
         UserError: if the folder holds another run or other files, the checkpoint is damaged, or
             the disk refuses. Nothing is overwritten.
     """
-    explicit = None if resume in ("auto", "never") else Path(resume)
+    explicit = None if resume in ("auto", "never") else expand(resume).resolve()
     if explicit is not None:
         if not explicit.is_dir():
             raise UserError(f"--resume {resume}: there is no such checkpoint folder")
+        if checkpoints(explicit):
+            raise UserError(
+                f"--resume {resume} is a run, not a checkpoint; give one of its checkpoints, such "
+                f"as {checkpoints(explicit)[-1]}, or --out {resume} to go on in it"
+            )
         verify(explicit)
     if (folder / "requested.yaml").exists() and not _never_began(folder):
         if resume == "never":
@@ -220,8 +234,8 @@ def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
         return Run(folder, _checkpoint_to_continue(folder, explicit))
     if folder.exists() and not _never_began(folder):
         raise UserError(f"{folder} exists and is not a run; choose another --out")
-    if explicit is not None and (explicit.parents[1] / "requested.yaml").exists():
-        _refuse_changes(explicit.parents[1], config)
+    if explicit is not None and (explicit.parent.parent / "requested.yaml").exists():
+        _refuse_changes(explicit.parent.parent, config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -270,10 +284,25 @@ def _never_began(folder: Path) -> bool:
     )
 
 
-def _refuse_changes(folder: Path, config: TrainConfig) -> None:
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read settings that a run wrote down.
+
+    Raises:
+        UserError: if they are damaged.
+    """
     import yaml
 
-    before = yaml.safe_load((folder / "requested.yaml").read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: it holds no settings; put a copy of it in its place")
+    return values
+
+
+def _refuse_changes(folder: Path, config: TrainConfig) -> None:
+    before = _read_yaml(folder / "requested.yaml")
     old, new = flat(TrainConfig.from_dict(before).to_dict()), flat(config.to_dict())
     names = [name for name in {**old, **new} if name not in MAY_CHANGE]
     changed = [name for name in names if old.get(name) != new.get(name)]
@@ -289,11 +318,11 @@ def _refuse_changes(folder: Path, config: TrainConfig) -> None:
 def earlier_choices(run: Run) -> dict[str, Any]:
     """Return the configuration with every "auto" resolved that a resumed run began with.
 
-    Empty for a run that begins, or if only its checkpoint is left.
+    A run that stopped before its first checkpoint begins again with the same. Empty for a new run,
+    or if only its checkpoint is left.
     """
-    import yaml
-
-    path = run.checkpoint and run.checkpoint.parents[1] / "config.yaml"
-    if not path or not path.exists():
+    if run.checkpoint is None and _never_began(run.folder):
         return {}
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    folder = run.folder if run.checkpoint is None else run.checkpoint.parent.parent
+    path = folder / "config.yaml"
+    return _read_yaml(path) if path.exists() else {}

@@ -251,6 +251,80 @@ def test_a_checkpoint_without_its_run_still_keeps_its_model(
         train(config(text, model={"n_head": 4}), tmp_path / "run", resume=str(alone))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 2}, r"keeps its settings, but .* has others: seed 1337 → 2"),
+        ({"steps": 2}, "steps 8 → 2"),
+        ({"batch_size": 8}, "batch_size 4 → 8"),
+        ({"optim": {"lr": 2e-2}}, "optim.lr 0.01 → 0.02"),
+    ],
+)
+def test_a_checkpoint_without_its_run_still_keeps_its_settings(
+    uninterrupted: Path, text: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(checkpoints(uninterrupted)[-1], alone)
+    with pytest.raises(UserError, match=message):
+        train(config(text, **changes), tmp_path / "run", resume=str(alone))
+
+
+def test_a_checkpoint_is_found_by_its_bare_name(
+    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = checkpoints(uninterrupted)[-1]
+    monkeypatch.chdir(last.parent)
+    run = open_run(tmp_path / "run", config(text), last.name)
+    assert run.checkpoint == last.resolve()
+    with pytest.raises(UserError, match=r"seed 1337 → 2"):
+        open_run(tmp_path / "other", config(text, seed=2), last.name)
+
+
+def test_a_run_in_place_of_a_checkpoint_is_explained(
+    uninterrupted: Path, text: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"is a run, not a checkpoint; give one of .*step-00000008"):
+        open_run(tmp_path / "run", config(text), str(uninterrupted))
+
+
+@pytest.mark.parametrize("name", ["requested.yaml", "config.yaml"])
+@pytest.mark.parametrize("content", ["", "- 1\n", "a: [\n", "\0"])
+def test_damaged_settings_of_a_run_are_one_line(
+    uninterrupted: Path, text: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / "result.json").unlink()
+    (run / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{name} is damaged"):
+        train(config(text), run)
+
+
+def test_a_run_may_go_on_with_another_cache(uninterrupted: Path, text: Path) -> None:
+    open_run(uninterrupted, config(text, data={"cache": "elsewhere"}))
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_keeps_what_auto_became(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {"fp32": 1.0, "bf16": 2.0}
+    monkeypatch.setattr(hardware, "time_precisions", lambda *_: seconds)
+    original = Trainer.update
+
+    def update(self: Trainer) -> bool:
+        if self.step == 2:
+            raise RuntimeError("power cut")
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", update)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config(text, precision="auto"), tmp_path / "run")
+    assert not checkpoints(tmp_path / "run")
+    seconds["bf16"] = 0.5  # another moment, another winner
+    assert train(config(text, precision="auto"), tmp_path / "run")["precision"] == "fp32"
+
+
 def test_an_older_checkpoint_is_not_continued_in_its_own_run(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -758,6 +832,16 @@ def test_run_forgets_only_later_lines(tmp_path: Path) -> None:
     run = Run(tmp_path)
     for step in range(5):
         run.log("metrics.jsonl", step=step)
+    run.forget_after(2)
+    assert [m["step"] for m in log(tmp_path)] == [0, 1, 2]
+
+
+def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for step in range(3):
+        run.log("metrics.jsonl", step=step)
+        with (tmp_path / "metrics.jsonl").open("ab") as file:
+            file.write(b'{"step": 1, "lo\xff\n[1]\n')
     run.forget_after(2)
     assert [m["step"] for m in log(tmp_path)] == [0, 1, 2]
 
