@@ -215,6 +215,10 @@ def test_of_two_that_begin_at_once_one_trains(lab: Lab, tmp_path: Path, seed: st
     out = tmp_path / "run"
     both = [["--seed", "1337"], ["--seed", seed]]
     ended = lab.server.train(lab.config, out, apart=both)
+    if seed == "1337" and ended.codes == [0, 0]:  # a busy machine let one come after the other
+        assert sum("is complete already" in line for line in ended.lines) == 1, ended.lines
+        assert not lab.compare(out)
+        return
     assert sorted(ended.codes) == [0, 2], ended.lines
     (line,) = refusals(ended)
     assert "another process is training in" in line or "other settings" in line

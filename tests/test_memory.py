@@ -140,6 +140,7 @@ def test_the_estimate_is_within_a_tenth_for_gpt2() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("name", "changes", "setting"), MID, ids=[row[0] for row in MID])
 def test_the_estimate_is_within_a_tenth_on_a_gpu(
     name: str, changes: dict[str, Any], setting: Setting
