@@ -300,7 +300,7 @@ def _on_toy_disk(write_text: Function) -> Function:
     """Let the library's own function write to a toy disk."""
 
     def write(disk: ToyDisk, name: str, content: str) -> None:
-        with mock.patch("gpt2lib.storage._flush", lambda path: path.flush()):
+        with mock.patch("gpt2lib.storage.flush", lambda path: path.flush()):
             write_text(ToyPath(disk, name), content)
 
     return write
