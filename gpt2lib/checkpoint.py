@@ -7,6 +7,7 @@ folder is written and sealed as `gpt2lib.storage` says.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,8 @@ def best(run: Path) -> tuple[Path, float] | None:
 
     Only a checkpoint whose own step was evaluated has one.
     """
-    losses = [(loss, folder) for folder in checkpoints(run) if (loss := _val_loss(folder))]
+    read = [(_val_loss(folder), folder) for folder in checkpoints(run)]
+    losses = [(loss, folder) for loss, folder in read if loss is not None]
     for loss, folder in sorted(losses, key=lambda pair: pair[0]):
         if _verifies(folder):
             return folder, loss
@@ -62,7 +64,7 @@ def _val_loss(folder: Path) -> float | None:
         loss = read_json(folder / STATE).get("val_loss")
     except UserError:  # damaged; `verify` says so where it matters
         return None
-    return float(loss) if isinstance(loss, int | float) else None
+    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
 
 
 def prune(run: Path, keep: int, keep_best: bool = False) -> None:

@@ -98,7 +98,18 @@ class TrainingState:
             raise failure or UserError(message)
 
     def _write(self, run: Path, progress: Progress, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Write the checkpoint in this process alone, then delete the oldest ones."""
+        """Write the checkpoint in this process alone, then delete the oldest ones.
+
+        Raises:
+            UserError: for weights that are no numbers, which must not take a good one's place.
+        """
+        sick = [name for name, t in tensors[checkpoint.MODEL].items() if not t.isfinite().all()]
+        if sick:
+            raise UserError(
+                f"the weights are not finite at step {progress.step} ({len(sick)} tensors, the "
+                f"first is {sick[0]}), so no checkpoint is written and the earlier ones stay; "
+                "start again from one with --init_from and a lower optim.lr or optim.weight_decay"
+            )
         try:
             with atomic_folder(run / "checkpoints" / f"step-{progress.step:08d}") as folder:
                 for name, named in tensors.items():
@@ -175,9 +186,11 @@ class TrainingState:
             raise UserError(
                 f"a resumed run keeps its model, but {folder} has another: {', '.join(changed)}"
             )
-        now, then = self._settings(), about.get("settings", {})
+        settings, then = self._settings(), about.get("settings", {})
         changed = [
-            f"{name} {then[name]} → {now.get(name)}" for name in then if then[name] != now.get(name)
+            f"{name} {value} → {settings.get(name)}"
+            for name, value in then.items()
+            if value != settings.get(name)
         ]
         if changed:
             raise UserError(

@@ -26,7 +26,7 @@ from gpt2lib.config import GPTConfig, OptimConfig
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
 from gpt2lib.optim import decay_groups, make_optimizer
-from gpt2lib.storage import atomic_folder, read_json
+from gpt2lib.storage import atomic_folder, read_json, write_json
 
 TINY = GPTConfig(vocab_size=13, block_size=8, n_layer=1, n_head=2, n_embd=8)
 
@@ -97,6 +97,14 @@ def test_only_the_newest_are_kept(tmp_path, keep, kept):
         add(tmp_path, step)
     prune(tmp_path, keep)
     assert left(tmp_path) == kept
+
+
+def test_a_loss_that_is_no_number_is_never_the_best(tmp_path):
+    for step, loss in ((100, float("nan")), (200, 5.0), (300, 6.0), (400, None)):
+        with atomic_folder(tmp_path / "checkpoints" / f"step-{step:08d}") as folder:
+            write_json(folder / checkpoint.STATE, {"val_loss": loss})
+    prune(tmp_path, 1, keep_best=True)
+    assert left(tmp_path) == [200, 400]
 
 
 def test_a_damaged_one_never_pushes_out_a_sound_one(tmp_path):

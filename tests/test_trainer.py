@@ -836,6 +836,24 @@ def test_run_forgets_only_later_lines(tmp_path: Path) -> None:
     assert [m["step"] for m in log(tmp_path)] == [0, 1, 2]
 
 
+def test_weights_that_are_no_numbers_take_no_checkpoints_place(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer.update
+
+    def update(self: Trainer) -> bool:
+        stop = original(self)
+        if self.step == 4:  # as an update that overflows would leave them
+            next(self.raw_model.parameters()).data.fill_(float("inf"))
+        return stop
+
+    monkeypatch.setattr(Trainer, "update", update)
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=r"weights are not finite at step 4 .1 tensors, the first"):
+        train(config(text, save_every=2, keep=1), run)
+    assert [folder.name for folder in checkpoints(run)] == ["step-00000002"]
+
+
 def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path) -> None:
     run = Run(tmp_path)
     for step in range(3):
