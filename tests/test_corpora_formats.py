@@ -435,3 +435,26 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name):
     mb = n * len(row) / 1e6
     print(f"{name}: {mb:.0f} MB, {grown} MiB more, peak {peak} MiB, {float(seconds):.1f} s")
     assert float(grown) < 40, f"{grown} MiB more for {mb:.0f} MB"
+
+
+def test_what_is_hidden_in_a_folder_is_not_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("seen", encoding="utf-8")
+    for hidden in (tmp_path / ".checkpoints" / "notes.txt", tmp_path / ".old.txt"):
+        hidden.parent.mkdir(exist_ok=True)
+        hidden.write_text("not seen", encoding="utf-8")
+    assert corpora.find_files(str(tmp_path)) == [tmp_path / "notes.txt"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
+def test_a_column_name_that_two_columns_have_cannot_be_chosen(tmp_path, kind):
+    path = tmp_path / f"twins.{kind}"
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    if kind == "csv":
+        path.write_text("text,text\na,b\n", encoding="utf-8")
+    elif kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    with pytest.raises(UserError, match=r"'text' of .* holds 2 columns, not text"):
+        corpora.load_corpus(DataConfig(source=str(path), column="text"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpt2lib.errors import UserError, nearest
@@ -34,6 +35,12 @@ class Table:
         """
         kinds = self.kinds()
         return choose(kinds, wanted, self.name) if kinds else None
+
+
+def mark_twins(names: Sequence[str], kinds: Mapping[str, str]) -> dict[str, str]:
+    """Return what columns hold, where a name that several have cannot be chosen."""
+    counts = Counter(names)
+    return {n: k if counts[n] == 1 else f"{counts[n]} columns" for n, k in kinds.items()}
 
 
 def choose(kinds: Mapping[str, str], wanted: str, where: str) -> str:

@@ -137,7 +137,9 @@ def find_files(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [p for p in path.rglob("*") if kind_of(p) in SUFFIXES and p.is_file()]
+        # As in a glob, what is hidden is not meant: editors keep copies of the text there.
+        every = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)))
+        found = [p for p in every if kind_of(p) in SUFFIXES and p.is_file()]
         if not found:
             raise UserError(
                 f"the folder {source} has no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files; "
@@ -151,6 +153,10 @@ def find_files(source: str) -> list[Path]:
             raise UserError(f"no file matches {source!r}; in a glob, ** goes into all folders")
         return found
     raise UserError(_missing(source, path))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _missing(source: str, path: Path) -> str:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.corpora.columns import TEXT, Table
+from gpt2lib.corpora.columns import TEXT, Table, mark_twins
 from gpt2lib.corpora.decoding import kind_of, lines
 from gpt2lib.errors import UserError
 
@@ -94,9 +94,10 @@ def csv_table(path: Path, encoding: str) -> Table:
         names, sample = next(rows, []), list(islice(rows, SAMPLE))
         # A CSV has no types; what looks like numbers is told apart to find the text.
         columns = zip(names, zip(*sample, strict=True), strict=True) if sample else ()
-        return {
+        kinds = {
             n: TEXT if n == TEXT or not _numbers(values) else "numbers" for n, values in columns
         }
+        return mark_twins(names, kinds)
 
     def texts(column: str) -> Iterator[str | None]:
         rows = _values(path, encoding)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gpt2lib.corpora.columns import TEXT, Table
+from gpt2lib.corpora.columns import TEXT, Table, mark_twins
 from gpt2lib.corpora.decoding import seekable
 from gpt2lib.errors import UserError
 
@@ -71,7 +71,8 @@ def _batches(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
 
 def schema_kinds(schema: Any) -> dict[str, str]:
     """Return what the columns of an Arrow schema hold."""
-    return {field.name: TEXT if _is_text(field.type) else str(field.type) for field in schema}
+    kinds = {field.name: TEXT if _is_text(field.type) else str(field.type) for field in schema}
+    return mark_twins(schema.names, kinds)
 
 
 def _is_text(kind: Any) -> bool:
