@@ -91,7 +91,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         }
     if origin is tuple and args[-1] is Ellipsis:
         if not isinstance(value, list | tuple):
-            raise UserError(f"{name} must be a list, not {value!r}")
+            raise UserError(f"{name} must be a list such as [a, b], not {value!r}")
         return tuple(_convert(args[0], v, name) for v in value)
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(args):
@@ -123,6 +123,18 @@ def at_least(config: Any, least: float, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not value >= least:  # written so that NaN is refused too
             raise UserError(f"{name} must be at least {least:g}, not {value}")
+
+
+def at_most(config: Any, most: float, *names: str) -> None:
+    """Refuse fields that no machine could mean seriously; None passes.
+
+    Raises:
+        UserError: naming the field and both numbers.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, int | float) and value > most:
+            raise UserError(f"{name} must be at most {most:,}, not {value:,}")
 
 
 def within(config: Any, low: float, high: float, *names: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpt2lib.errors import UserError, nearest
-from gpt2lib.fields import Config, at_least, divisors, spread, within
+from gpt2lib.fields import Config, at_least, at_most, divisors, spread, within
 
 SIZES: dict[str, dict[str, int]] = {
     "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
@@ -80,6 +80,8 @@ class GPTConfig(Config):
         for name in ("window", "dilation", "global_tokens", "without"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         at_least(self, 0, "n_layer")
+        at_most(self, 2**12, "n_layer")
+        at_most(self, 2**24, "vocab_size", "block_size", "n_embd")
         at_least(self, 1, "vocab_size", "block_size", "n_head", "n_embd", "n_kv_head")
         within(self, 0, 1, "dropout")
         if self.n_embd % self.n_head:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from gpt2lib.config.shape import GPTConfig
 from gpt2lib.errors import UserError
-from gpt2lib.fields import Config, at_least, within
+from gpt2lib.fields import Config, at_least, at_most, within
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ class DataConfig(Config):
     cache: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.source:
+            raise UserError("data.source is empty; name a corpus, a file or a folder ('.' is here)")
         at_least(self, 257, "vocab_size")  # 256 bytes and the end-of-text token
+        at_most(self, 2**24, "vocab_size")
         within(self, 0, 1, "val_fraction")
         if self.mixture is not None and not self.mixture:
             raise UserError("mixture is empty; give sources and weights, such as {plays: 1}")
@@ -85,6 +88,8 @@ class OptimConfig(Config):
 
     def __post_init__(self) -> None:
         at_least(self, 0, "lr", "min_lr", "warmup_steps", "weight_decay", "grad_clip")
+        at_most(self, 1, "min_lr")
+        at_most(self, 100, "weight_decay")
         within(self, 0, 1, "beta1", "beta2")
         if not 0 < self.lr < 10:
             raise UserError(f"lr must be above 0 and below 10, not {self.lr}")
@@ -162,6 +167,7 @@ class TrainConfig(Config):
         at_least(self, 0, "sample_tokens", "gradient_checkpointing", "max_skipped")
         if not self.spike_threshold > 0:
             raise UserError(f"spike_threshold must be above 0, not {self.spike_threshold}")
+        at_most(self, 2**20, "batch_size", "sample_tokens")
         within(self, 0, 2**63, "seed")
         if self.precision == "fp16" and self.device == "cpu":
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
