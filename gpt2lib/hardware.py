@@ -52,7 +52,7 @@ def resolve_device(device: str) -> str:
     }
     if device == "auto":
         return next(name for name, usable in there.items() if usable)
-    if not there[device]:
+    if not there.get(device):
         usable_names = ", ".join(name for name, usable in there.items() if usable)
         raise UserError(f"device {device} was asked for, but PyTorch sees only: {usable_names}")
     return device

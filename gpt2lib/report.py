@@ -59,6 +59,8 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
             values = json.loads(line)
             if not isinstance(values, dict):
                 raise ValueError("not an object")
+            if not isinstance(values.get("step"), int):
+                raise ValueError("it has no step")
         except ValueError as error:
             if number == len(lines):  # no newline after it: it is still being written
                 break

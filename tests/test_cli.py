@@ -233,6 +233,7 @@ def test_every_preset_goes_through_the_parser_unchanged(
         ("train smoke --trackers wandb", "--trackers must be a list such as [a, b], not 'wandb'"),
         ("train", "train needs a preset or a YAML file; presets: "),
         ("train smoek", "did you mean 'smoke'?"),
+        ("doctor --device tpu", "device tpu was asked for, but PyTorch sees only: "),
         ("estimate", "estimate needs a preset, a size or a YAML file; there are "),
         ("estimate --json gpt3", "did you mean"),
         ("generate", "generate needs RUN and --prompt"),
@@ -709,12 +710,15 @@ def test_the_traceback_is_shown_on_request(
     assert err.endswith("gpt2lib: it is so\n")
 
 
-def test_a_full_gpu_names_the_way_out(
-    monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_full_memory_names_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str], on_cpu: bool
 ) -> None:
     import torch
 
     def stand_in(*arguments: Any, **more: Any) -> None:
+        if on_cpu:
+            torch.empty(2**58)  # more than any address space has
         raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
 
     monkeypatch.setattr("gpt2lib.trainer.train", stand_in)

@@ -51,10 +51,11 @@ def test_a_torn_last_line_is_left_out(run: Path, torn: bytes) -> None:
     assert read_metrics(run) == lines()
 
 
-def test_a_damaged_line_in_the_middle_is_named(run: Path) -> None:
+@pytest.mark.parametrize("line", ['{"step": 1, "lo', "[1]", '{"loss": 1}', '{"step": "x"}'])
+def test_a_damaged_line_in_the_middle_is_named(run: Path, line: str) -> None:
     path = run / "metrics.jsonl"
     rows = path.read_text(encoding="utf-8").splitlines()
-    rows[4] = rows[4][:9]
+    rows[4] = line
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 5 is damaged"):
         read_metrics(run)

@@ -41,7 +41,8 @@ def train(argv: list[str]) -> int:
             print(f"to go on: {_again(argv, folder)}", file=sys.stderr)
         return 128 + int(stop.signum)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        on_cpu = "can't allocate memory" in str(error)  # there PyTorch has no type for it
+        if type(error).__name__ != "OutOfMemoryError" and not on_cpu:
             raise
         raise UserError(_out_of_memory(config)) from error
     if is_main_process():
@@ -96,7 +97,7 @@ def _parse(argv: list[str]) -> dict[str, Any]:
 def _out_of_memory(config: TrainConfig) -> str:
     size = config.batch_size if config.micro_batch in (None, "auto") else config.micro_batch
     return (
-        f"the GPU's memory is not enough for micro-batches of {size} sequences of "
+        f"the memory is not enough for micro-batches of {size} sequences of "
         f"{config.model.block_size} tokens; set --micro_batch auto or "
         f"--gradient_checkpointing true"
     )
