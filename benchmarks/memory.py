@@ -5,7 +5,8 @@
 Every row trains in a process of its own, three updates as the trainer makes them, and measures the
 third one. "Live" is the peak of live tensor bytes, counted by the allocator. "Resident" is the
 most that the system counted for the process in the first two updates (on a GPU: what PyTorch
-reserved), less what it counted before the model was made. Ratios are of the estimate to live bytes; they should lie within 0.9 to 1.1.
+reserved), less what it counted before the model was made. Ratios are of the estimate to live
+bytes; they should lie within 0.9 to 1.1.
 `--gpt2` adds GPT-2 small with a block of 512, which needs about 5 GB.
 """
 

@@ -49,7 +49,7 @@ def main() -> None:
 def measure(shape: str, folder: Path, updates: int, batch_size: int | None) -> None:
     """Train and save in one shape, and print its line."""
     from gpt2lib import checkpoint, load_config, storage
-    from gpt2lib.runs import open_run
+    from gpt2lib.reopening import open_run
     from gpt2lib.trainer import Trainer
 
     preset = load_config(shape)

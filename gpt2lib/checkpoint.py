@@ -49,22 +49,28 @@ def newest(run: Path) -> Path | None:
 def best(run: Path) -> tuple[Path, float] | None:
     """Return the checkpoint with the lowest held-out loss among those that verify, and the loss.
 
-    Only a checkpoint whose own step was evaluated has one.
+    Only a checkpoint whose own step was evaluated has one. If a resumed run was evaluated on more
+    or less text than before, only those that were evaluated as the newest was are compared.
     """
-    read = [(_val_loss(folder), folder) for folder in checkpoints(run)]
-    losses = [(loss, folder) for loss, folder in read if loss is not None]
+    read = [(*_val_loss(folder), folder) for folder in checkpoints(run)]
+    evaluated = [(loss, on, folder) for loss, on, folder in read if loss is not None]
+    losses = [(loss, folder) for loss, on, folder in evaluated if on == evaluated[-1][1]]
     for loss, folder in sorted(losses, key=lambda pair: pair[0]):
         if _verifies(folder):
             return folder, loss
     return None
 
 
-def _val_loss(folder: Path) -> float | None:
+def _val_loss(folder: Path) -> tuple[float | None, int | None]:
+    """Return the held-out loss of a checkpoint, and on how many tokens it was measured."""
     try:
-        loss = read_json(folder / STATE).get("val_loss")
+        state = read_json(folder / STATE)
     except UserError:  # damaged; `verify` says so where it matters
-        return None
-    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
+        return None, None
+    loss = state.get("val_loss")
+    if not isinstance(loss, int | float) or not math.isfinite(loss):
+        return None, None
+    return float(loss), state.get("val_tokens")
 
 
 def prune(run: Path, keep: int, keep_best: bool = False) -> None:

@@ -165,7 +165,9 @@ def table(runs: Sequence[str | Path]) -> list[dict[str, Any]]:
         metrics = read_metrics(run)
         losses = points(run, metrics, "step", "loss")
         speeds = [value for _, value in points(run, metrics, "step", "tokens_per_second")]
-        held_out = points(run, metrics, "step", "val_loss")
+        # The last evaluation is on all held-out text, the others on part of it.
+        partly = [m for m in metrics if not m.get("complete")]
+        held_out = points(run, partly or metrics, "step", "val_loss")
         best = min(held_out, key=lambda point: point[1], default=(None, None))
         rows.append(
             {

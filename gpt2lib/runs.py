@@ -1,4 +1,4 @@
-"""The folder of a run, and what may happen to one that is already there.
+"""The folder of a run: what lies in it, and how it is written.
 
 runs/NAME/
   requested.yaml    what was asked for
@@ -20,30 +20,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.checkpoint import checkpoints, newest, prune
+from gpt2lib.checkpoint import checkpoints, prune
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
-from gpt2lib.fields import flat
 from gpt2lib.storage import (
     clear_leftovers,
-    expand,
     flush,
     read_json,
-    verify,
     write_json,
     write_text,
 )
 
-MAY_CHANGE = frozenset(
-    {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best", "data.cache"}
-    | {"sample_prompt", "sample_tokens", "device", "compile", "gradient_checkpointing"}
-    | {"max_skipped", "spike_threshold", "trackers"}
-)
-"""Fields that a resumed run may change: the mathematics stay the same. (With dropout, the size of
-the pieces, the device and compiling decide which activations are dropped.)"""
-
-
 ORIGIN = "origin.json"
+OURS = (
+    *("requested.yaml", "config.yaml", ORIGIN, "trackers.json", "result.json"),
+    *("metrics.jsonl", "samples.jsonl"),
+)
+"""Files of a run that are written in one move."""
 
 
 class Run:
@@ -97,7 +90,7 @@ class Run:
                 f"another process is training in {self.folder}; wait for it or choose another --out"
             ) from error
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise refused(self.folder, error) from error
         try:
             yield
         finally:
@@ -112,7 +105,7 @@ class Run:
         Raises:
             UserError: if the disk refuses.
         """
-        if os.environ.get("RANK", "0") != "0" or not _never_began(self.folder):
+        if os.environ.get("RANK", "0") != "0" or not never_began(self.folder):
             return
         try:
             if self.checkpoint is not None:  # first, so that no kill can part the two files
@@ -122,7 +115,7 @@ class Run:
                 (self.folder / ORIGIN).unlink(missing_ok=True)
             self.write_config("requested.yaml", config)
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise refused(self.folder, error) from error
 
     def tidy(self, config: TrainConfig) -> None:
         """Clear away what a killed process left half done. Call it with the lock held.
@@ -131,11 +124,12 @@ class Run:
             UserError: if the disk refuses.
         """
         try:
-            for folder in (self.folder, self.folder / "checkpoints"):
-                clear_leftovers(folder)
+            for name in OURS:  # of other names nothing is touched: the folder is the user's
+                clear_leftovers(self.folder, name)
+            clear_leftovers(self.folder / "checkpoints")
             prune(self.folder, config.keep, config.keep_best)
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise refused(self.folder, error) from error
 
     def log(self, file: str, **values: Any) -> None:
         """Append one line to a `.jsonl` file.
@@ -184,7 +178,7 @@ class Run:
         write_json(self.folder / "result.json", result)
 
 
-def _refused(folder: Path, error: OSError) -> UserError:
+def refused(folder: Path, error: OSError) -> UserError:
     return UserError(f"cannot write to {folder}: {error.strerror or error}; choose another --out")
 
 
@@ -201,70 +195,26 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
     return kept
 
 
-def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Run:
-    """Decide what a run folder means for the run that is asked for.
-
-    Args:
-        folder: where the run lies or will lie.
-        config: what is asked for.
-        resume: "auto" continues what is there, "never" wants a new folder, anything else is the
-            path of the checkpoint to continue from.
-
-    Returns:
-        The run, with the checkpoint to start from, if any.
-
-    Raises:
-        UserError: if the folder holds another run or other files, the checkpoint is damaged, or
-            the disk refuses. Nothing is overwritten.
-    """
-    explicit = None if resume in ("auto", "never") else expand(resume).resolve()
-    if explicit is not None:
-        if not explicit.is_dir():
-            raise UserError(f"--resume {resume}: there is no such checkpoint folder")
-        if checkpoints(explicit):
-            raise UserError(
-                f"--resume {resume} is a run, not a checkpoint; give one of its checkpoints, such "
-                f"as {checkpoints(explicit)[-1]}, or --out {resume} to go on in it"
-            )
-        verify(explicit)
-    if (folder / "requested.yaml").exists() and not _never_began(folder):
-        if resume == "never":
-            raise UserError(f"{folder} holds an earlier run; choose another --out, or continue it")
-        _refuse_changes(folder, config)
-        return Run(folder, _checkpoint_to_continue(folder, explicit))
-    if folder.exists() and not _never_began(folder):
-        raise UserError(f"{folder} exists and is not a run; choose another --out")
-    if explicit is not None and (explicit.parent.parent / "requested.yaml").exists():
-        _refuse_changes(explicit.parent.parent, config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _refused(folder, error) from error
-    return Run(folder, _origin(folder) if resume == "auto" else explicit)
+def steps_logged(folder: Path) -> int:
+    """Return the last update that a run's log knows; lines that are damaged do not count."""
+    path, last = folder / "metrics.jsonl", 0
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            last = max(last, int(json.loads(line)["step"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return last
 
 
-def _checkpoint_to_continue(folder: Path, explicit: Path | None) -> Path | None:
-    """Return the newest whole checkpoint of a run that began, or None if it wrote none."""
-    latest = newest(folder)
-    if latest is None and (damaged := len(checkpoints(folder))):
-        raise UserError(
-            f"none of the {damaged} checkpoints in {folder} is whole, and starting "
-            "over would overwrite its logs; choose another --out"
-        )
-    origin = _origin(folder)
-    if explicit is not None and explicit.resolve() not in (origin, latest and latest.resolve()):
-        raise UserError(
-            f"{folder} has gone further than {explicit}; to go on from there choose another --out"
-        )
-    if latest is None and origin is not None:  # stopped before a checkpoint of its own
-        verify(origin)
-    return latest or origin
-
-
-def _origin(folder: Path) -> Path | None:
+def origin_of(folder: Path) -> Path | None:
     """Return the checkpoint of another run that this one went on from, if any."""
     path = folder / ORIGIN
-    return Path(read_json(path)["checkpoint"]) if path.exists() else None
+    if not path.exists():
+        return None
+    checkpoint = read_json(path).get("checkpoint")
+    if not isinstance(checkpoint, str):
+        raise UserError(f"{path} is damaged: it names no checkpoint; choose another --out")
+    return Path(checkpoint)
 
 
 def _names(folder: Path) -> set[str]:
@@ -272,7 +222,7 @@ def _names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir() if not p.name.startswith(".")}
 
 
-def _never_began(folder: Path) -> bool:
+def never_began(folder: Path) -> bool:
     """Whether a folder is empty or its run was refused before its first update.
 
     Its settings may then be mended.
@@ -282,47 +232,3 @@ def _never_began(folder: Path) -> bool:
         {"requested.yaml"},
         {"requested.yaml", "config.yaml"},
     )
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Read settings that a run wrote down.
-
-    Raises:
-        UserError: if they are damaged.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        values = None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: it holds no settings; put a copy of it in its place")
-    return values
-
-
-def _refuse_changes(folder: Path, config: TrainConfig) -> None:
-    before = _read_yaml(folder / "requested.yaml")
-    old, new = flat(TrainConfig.from_dict(before).to_dict()), flat(config.to_dict())
-    names = [name for name in {**old, **new} if name not in MAY_CHANGE]
-    changed = [name for name in names if old.get(name) != new.get(name)]
-    if changed:
-        shown = ", ".join(f"{name} {old.get(name)} → {new.get(name)}" for name in changed)
-        raise UserError(
-            f"{folder} holds a run with other settings ({shown}); choose another --out "
-            f"(make: NAME=) or the same settings; --init_from starts a new run from its weights; "
-            f"only these may change: {', '.join(sorted(MAY_CHANGE))}"
-        )
-
-
-def earlier_choices(run: Run) -> dict[str, Any]:
-    """Return the configuration with every "auto" resolved that a resumed run began with.
-
-    A run that stopped before its first checkpoint begins again with the same. Empty for a new run,
-    or if only its checkpoint is left.
-    """
-    if run.checkpoint is None and _never_began(run.folder):
-        return {}
-    folder = run.folder if run.checkpoint is None else run.checkpoint.parent.parent
-    path = folder / "config.yaml"
-    return _read_yaml(path) if path.exists() else {}

@@ -28,7 +28,8 @@ from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.memory import choose_micro_batch, require_room
 from gpt2lib.model import GPT
 from gpt2lib.processes import check_agreement, check_split, join_processes, wanted_device
-from gpt2lib.runs import Run, earlier_choices
+from gpt2lib.reopening import earlier_choices
+from gpt2lib.runs import Run
 from gpt2lib.tracking import accelerator_arguments, check_trackers
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,8 @@ from gpt2lib.health import Health
 from gpt2lib.journal import Journal
 from gpt2lib.model import GPT
 from gpt2lib.optim import learning_rate, make_optimizer, set_learning_rate
-from gpt2lib.runs import Run, open_run
+from gpt2lib.reopening import open_run
+from gpt2lib.runs import Run
 from gpt2lib.sampling import generate
 from gpt2lib.sharding import whole
 from gpt2lib.signals import Interrupted, StopRequest
@@ -114,11 +115,11 @@ class Trainer:
                     asked_to_stop = self.update()
                     done = self.step == config.steps
                     due = self.step % config.eval_every == 0 and not done
-                    val_loss = self.evaluate().get("loss") if due else None
+                    scores = self.evaluate() if due else {}
                     if done and config.keep_best:  # judged as the others were, on as much text
-                        val_loss = self.score().get("loss")
+                        scores = self.score()
                     if asked_to_stop or done or self.step % config.save_every == 0:
-                        self.save(val_loss)
+                        self.save(scores)
                     if asked_to_stop:
                         raise Interrupted(self.stop.signum, self.folder.folder, self.step)
                 # Everything is saved: the last evaluation, of all held-out text, need not end.
@@ -194,15 +195,17 @@ class Trainer:
             where = self.state.save_batch(self.folder.folder, self.step, micro_batches)
             raise UserError(
                 f"{health.in_a_row} updates in a row had a loss or gradient that is not finite "
-                f"(step {self.step}: {sick}); the weights have not changed since step "
-                f"{self.step - health.in_a_row}, and the last batch is in {where}. Start again "
+                f"(step {self.step}: {sick}; max_skipped {config.max_skipped}); the weights have "
+                f"not changed since step {self.step - health.in_a_row}, and the last batch is in "
+                f"{where}. Start again "
                 f"from a checkpoint with --init_from and an optim.lr below {config.optim.lr:g}"
             )
 
-    def save(self, val_loss: float | None) -> None:
-        """Write a checkpoint; `val_loss` is that of an evaluation at this very step, if any."""
+    def save(self, scores: dict[str, Any]) -> None:
+        """Write a checkpoint; `scores` are those of an evaluation at this very step, if any."""
         with self.timed("save"):
-            progress = Progress(self.step, self.spent, self.health.to_dict(), val_loss)
+            held_out = scores.get("loss"), scores.get("tokens")
+            progress = Progress(self.step, self.spent, self.health.to_dict(), *held_out)
             if self.is_main:
                 self.folder.flush_logs()
             self.state.save(self.folder.folder, progress)

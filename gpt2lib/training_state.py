@@ -44,6 +44,7 @@ class Progress:
         spent: seconds in updates, in evaluations and in saving.
         health: what `Health.to_dict` returned.
         val_loss: held-out loss at this very step, if it was evaluated.
+        val_tokens: on how many tokens.
     """
 
     step: int = 0
@@ -52,6 +53,7 @@ class Progress:
     )
     health: dict[str, Any] = field(default_factory=dict)
     val_loss: float | None = None
+    val_tokens: int | None = None
 
 
 class TrainingState:

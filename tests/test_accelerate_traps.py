@@ -32,7 +32,7 @@ from gpt2lib.evaluate import score
 from gpt2lib.feed import Feed
 from gpt2lib.model import GPT
 from gpt2lib.optim import learning_rate
-from gpt2lib.runs import open_run
+from gpt2lib.reopening import open_run
 from gpt2lib.storage import verify
 from gpt2lib.tracking import check_trackers
 from gpt2lib.trainer import Trainer, train
@@ -287,7 +287,7 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 from torch.utils.data import DataLoader
 from gpt2lib import load_config, train
-from gpt2lib.runs import open_run
+from gpt2lib.reopening import open_run
 from gpt2lib.trainer import Trainer
 
 folder, settings, port = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

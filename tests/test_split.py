@@ -14,7 +14,7 @@ import torch
 
 from gpt2lib import feed
 from gpt2lib.data import IGNORE
-from gpt2lib.runs import open_run
+from gpt2lib.reopening import open_run
 from gpt2lib.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

@@ -22,7 +22,8 @@ from gpt2lib.errors import UserError
 from gpt2lib.hub import export
 from gpt2lib.model import GPT
 from gpt2lib.optim import learning_rate
-from gpt2lib.runs import Run, open_run
+from gpt2lib.reopening import open_run
+from gpt2lib.runs import Run
 from gpt2lib.signals import Interrupted
 from gpt2lib.trainer import Trainer, train
 from gpt2lib.training_state import TrainingState
@@ -520,6 +521,51 @@ def test_the_lines_before_a_checkpoint_are_on_the_disk_before_it(
     assert events == ["metrics.jsonl", "samples.jsonl", "checkpoint"] * 2
 
 
+def test_a_run_whose_checkpoints_are_gone_keeps_its_log(text: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(config(text, save_every=2), run)
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "checkpoints")
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"checkpoints of .* are gone, but its log reaches step 8"):
+        train(config(text, save_every=2), run)
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_files_of_the_user_are_left_alone(text: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".notes.old-2024", ".x.tmp-1"):
+        (run / name).write_text("mine", encoding="utf-8")
+    train(config(text), run)
+    assert (run / ".notes.old-2024").read_text(encoding="utf-8") == "mine"
+    assert (run / ".x.tmp-1").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "requested.yaml").write_text("holidays: 3\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is not a run"):
+        train(config(text), other)
+    assert (other / "requested.yaml").read_text(encoding="utf-8") == "holidays: 3\n"
+
+
+def test_the_same_text_may_lie_in_another_place(
+    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "elsewhere" / text.name
+    moved.parent.mkdir()
+    shutil.copy(text, moved)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Interrupted):
+            train(config(text), tmp_path / "run")
+    train(config(moved), tmp_path / "run")
+    assert log(tmp_path / "run") == log(uninterrupted)
+    moved.write_text(verse(40, "ships sail on seas of salt", seed=1), encoding="utf-8")
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(UserError, match="use the same text and tokenizer"):
+        train(config(moved), tmp_path / "run")
+
+
 def test_what_changes_no_number_may_change(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -651,7 +697,7 @@ def test_updates_skipped_in_a_row_are_counted_across_a_resume(
         stop_after(patch, 4)
         with pytest.raises(Interrupted):
             train(quiet, tmp_path / "run")
-    with pytest.raises(UserError, match="3 updates in a row"):
+    with pytest.raises(UserError, match=r"3 updates in a row"):
         train(quiet, tmp_path / "run")
 
 
@@ -661,7 +707,7 @@ def test_a_nan_in_the_weights_stops_the_run(text: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         sick.raw_model.transformer.h[1].mlp.c_fc.weight[0, 0] = torch.nan
     before = sick.raw_model.lm_head.weight.clone()
-    with pytest.raises(UserError, match="2 updates in a row"):
+    with pytest.raises(UserError, match=r"2 updates in a row"):
         sick.run()
     assert torch.equal(sick.raw_model.lm_head.weight, before)
     assert not checkpoints(tmp_path / "run")
