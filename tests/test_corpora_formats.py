@@ -458,3 +458,17 @@ def test_a_column_name_that_two_columns_have_cannot_be_chosen(tmp_path, kind):
             file.write_table(table)
     with pytest.raises(UserError, match=r"'text' of .* holds 2 columns, not text"):
         corpora.load_corpus(DataConfig(source=str(path), column="text"))
+
+
+def test_a_table_with_another_separator_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id;text\n1;O\n2;A\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"a single column, 'id;text', with ';' in its name"):
+        list(load_corpus(DataConfig(source=str(path))).train())
+
+
+def test_the_column_of_a_broken_line_is_counted_in_that_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "O"}\n{"text": "A"\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 2 is not JSON: .* at column 13"):
+        list(corpora.load_corpus(DataConfig(source=str(path))).train())

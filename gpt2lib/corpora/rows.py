@@ -65,7 +65,7 @@ def _objects(path: Path, encoding: str) -> Iterator[tuple[int, str, dict[str, An
         if line.isspace():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             raise UserError(
                 f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}; each "
@@ -123,13 +123,25 @@ def _values(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
             return
         if not row:  # a blank line
             continue
-        names = names or row
+        if names is None:
+            _check_separator(path, row, comma)
+            names = row
         if len(row) != len(names):
             raise UserError(
                 f"{path}, line {rows.line_num} ends a row of {len(row)} values, but the first row "
                 f"names {len(names)} columns; put values with commas or newlines in quotes"
             )
         yield rows.line_num, row
+
+
+def _check_separator(path: Path, names: list[str], comma: str) -> None:
+    """Refuse a table whose values stand between something else: it would be read as one column."""
+    others = [mark for mark in ";\t,|" if mark != comma and mark in names[0]]
+    if len(names) == 1 and others:
+        raise UserError(
+            f"{path} has a single column, {names[0]!r}, with {others[0]!r} in its name; a .csv has "
+            "commas between its values, a .tsv has tabs"
+        )
 
 
 def _numbers(values: tuple[str, ...]) -> bool:
