@@ -464,7 +464,7 @@ def test_a_table_with_another_separator_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id;text\n1;O\n2;A\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"a single column, 'id;text', with ';' in its name"):
-        list(load_corpus(DataConfig(source=str(path))).train())
+        list(corpora.load_corpus(DataConfig(source=str(path))).train())
 
 
 def test_the_column_of_a_broken_line_is_counted_in_that_line(tmp_path):
