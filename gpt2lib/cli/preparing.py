@@ -115,18 +115,23 @@ def _memory_rows(size: dict[str, int], memory: dict[str, Any]) -> dict[str, str]
     parts = sorted(memory["parts"].items(), key=lambda part: -part[1])
     batch = f"micro-batch {memory['micro_batch']}, {memory['precision']} on {memory['device']}"
     largest, free = memory["largest_micro_batch"], _bytes(memory["available"])
-    fitting = "no micro-batch fits" if largest == 0 else f"{largest:,} fits"
+    fitting = f"none fits into {free}" if largest == 0 else f"{largest:,}, with room to spare"
     without, checkpointed = (
         _bytes(size[f"activations_{name}_checkpointing"]) for name in ("without", "with")
     )
+    verdict = "yes" if memory["fits"] else "no"
+    if not memory["fits"]:
+        way_out = f"--micro_batch {largest} does" if largest else "not even one sequence at a time"
+        verdict += f", {way_out}; --gradient_checkpointing true needs less"
     return {
+        f"fits into {free}": verdict,
         "memory of an update": f"{_bytes(size['peak'])} at the peak ({batch})",
         **{f"  {name} then": _bytes(count) for name, count in parts},
         "  the peak comes in": memory["moment"],
         "  weights": f"{_bytes(size['weights'])}, as many for gradients, twice for AdamW",
         "  activations": f"{without} at most, {checkpointed} with gradient checkpointing",
         "  loss": f"{_bytes(size['loss'])} for logits, probabilities and their gradients",
-        "largest micro-batch": f"{fitting} into {free}, with room to spare",
+        "largest micro-batch": fitting,
     }
 
 
@@ -143,6 +148,8 @@ def _parse_bytes(text: str) -> int:
         number = 0.0
     if found is None or not 0 < number < 1e18:
         raise UserError(f"--memory must be a size such as 24GB or 512MB, not {text!r}")
+    if not found[2] and number < 1e6:
+        raise UserError(f"--memory {text} would be {text} bytes; give a unit, such as {text}GB")
     return int(number * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 

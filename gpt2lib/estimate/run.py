@@ -15,7 +15,7 @@ from gpt2lib.estimate.counts import (
     parameter_parts,
     training_flops,
 )
-from gpt2lib.estimate.fit import largest_that_fits, setting_of
+from gpt2lib.estimate.fit import MARGIN, largest_that_fits, setting_of
 from gpt2lib.estimate.update import update_memory
 
 
@@ -43,7 +43,8 @@ def estimate(config: TrainConfig, available: int | None = None) -> dict[str, Any
         probabilities and their gradients take; and `peak`, the most of all that lives at once;
         `memory`, what the peak is of: `micro_batch`, `accumulation`, `precision`, `device`, the
         `moment` at which it comes, its `parts`, which add up to it, the bytes `available`, and
-        the `largest_micro_batch` that fits into them with some room to spare, 0 if none;
+        whether the run `fits` into them with some room to spare, and the `largest_micro_batch`
+        that does, 0 if none;
         `run`, `steps`, `tokens_per_step`, `tokens` and `flops`.
 
     Raises:
@@ -107,6 +108,7 @@ def _memory_of_update(
         "moment": update.moment,
         "parts": update.parts,
         "available": available,
+        "fits": None if available is None else update.peak <= (1 - MARGIN) * available,
         "largest_micro_batch": fits,
     }
 
