@@ -102,7 +102,7 @@ def doctor(argv: list[str]) -> int:
     print("\n" + "\n".join(_speed_lines(test)))
     print("\nMinutes of training on this machine, evaluations and samples on top:")
     print_table({f"  {name}": duration(minutes) for name, minutes in presets.items()})
-    print("\nMinutes to run a notebook in full mode:")
+    print("\nTime to run a notebook in full mode:")
     print_table({f"  {number}": duration(minutes) for number, minutes in notebooks.items()})
     print(f"\n{problems} problem{'s' * (problems != 1)}")
     return min(problems, 1)
