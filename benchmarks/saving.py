@@ -76,11 +76,11 @@ def measure(shape: str, folder: Path, updates: int, batch_size: int | None) -> N
         trainer.update()
         update_seconds.append(trainer.spent["update"] - before)
         if step == updates:
-            trainer.save(None)  # the first is not measured: nothing is there to rotate
+            trainer.save({})  # the first is not measured: nothing is there to rotate
             parts.clear()
             trainer.spent["save"] = 0.0
         elif step > updates:
-            trainer.save(None)
+            trainer.save({})
     trainer.journal.close()
     n = SAVES - 1
     seconds = trainer.spent["save"] / n

@@ -184,12 +184,12 @@ def test_save_state_deletes_before_it_saves(
     AcceleratorState._reset_state(reset_partial_state=True)
     run = trainer(text, tmp_path / "run", keep=1)
     run.update()
-    run.save(None)
+    run.save({})
     run.update()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full_disk)
         with pytest.raises(UserError, match="No space left on device"):
-            run.save(None)
+            run.save({})
     (left,) = checkpoint.checkpoints(tmp_path / "run")
     assert left.name == "step-00000001"
     verify(left)
@@ -225,7 +225,7 @@ def test_a_truncated_random_state_is_found(text: Path, tmp_path: Path) -> None:
     """`load_state` goes on without it, and every dropped activation is another one."""
     run = trainer(text, tmp_path / "run")
     run.update()
-    run.save(None)
+    run.save({})
     (folder,) = checkpoint.checkpoints(tmp_path / "run")
     file = folder / "random.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
