@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from typing import Any
@@ -61,6 +62,8 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # A shell starts what runs in the background deaf to Ctrl-C, and forks inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in NEEDED_LATER:
         importlib.import_module(name)
     print("ready", flush=True)
