@@ -169,7 +169,8 @@ class Server:
         if meanwhile is not None:
             meanwhile(pids)
         codes = json.loads(self._answer())
-        lines = log.read_text(encoding="utf-8").splitlines()
+        logs = [Path(f"{log}.{rank}") for rank in range(job["ranks"])]
+        lines = [line for one in logs for line in one.read_text(encoding="utf-8").splitlines()]
         return Ended(codes, lines, time.perf_counter() - started)
 
 

@@ -32,7 +32,8 @@ NEEDED_LATER = (
 
 def child(job: dict[str, Any], rank: int) -> int:
     """Run one job in this forked process; return its exit code."""
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    # A file for each: in a common one, a line may begin behind another process's progress bar.
+    log = os.open(f"{job['log']}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(job["env"])
