@@ -64,40 +64,63 @@ class DataConfig(Config):
 
 @dataclass(frozen=True)
 class OptimConfig(Config):
-    """AdamW and its learning rate.
+    """The optimiser and its learning rates.
+
+    Every rate follows one schedule: it rises during the warm-up, stays, and falls to its share
+    `min_lr` at the end.
 
     Attributes:
-        lr: highest learning rate.
-        min_lr: learning rate at the end, as a share of lr.
+        name: adamw, as for GPT-2, or muon: Muon for the matrices inside the blocks, AdamW for the
+            embeddings, the output head, biases and gains.
+        lr: highest learning rate of AdamW.
+        min_lr: learning rate at the end, as a share of the highest.
         warmup_steps: steps over which the learning rate rises linearly.
+        decay: how the learning rate falls, along half a cosine or a straight line.
+        decay_share: share of the steps, the last ones, over which the learning rate falls; 1
+            lets it fall from the end of the warm-up on, 0 not at all.
         beta1: decay of the mean of the gradients.
         beta2: decay of the mean of the squared gradients.
         eps: added to the root of the second moment.
         weight_decay: pull of the weight matrices towards zero; biases and gains have none.
         grad_clip: largest norm of the gradient; 0 switches clipping off.
+        muon_lr: highest learning rate of Muon.
+        muon_momentum: decay of Muon's mean of the gradients.
+        embedding_lr: highest learning rate of the embeddings, and of a head tied to them; null
+            is lr.
+        head_lr: highest learning rate of an output head that is not tied; null is lr.
+
+    Reference: Loshchilov and Hutter 2019 (adamw); Jordan et al. 2024 (muon).
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     lr: float = 6e-4
     min_lr: float = 0.1
     warmup_steps: int = 100
+    decay: Literal["cosine", "linear"] = "cosine"
+    decay_share: float = 1.0
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
     grad_clip: float = 1.0
+    muon_lr: float = 0.02
+    muon_momentum: float = 0.95
+    embedding_lr: float | None = None
+    head_lr: float | None = None
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "lr", "min_lr", "warmup_steps", "weight_decay", "grad_clip")
-        at_most(self, 1, "min_lr")
+        at_least(self, 0, "min_lr", "warmup_steps", "decay_share", "weight_decay", "grad_clip")
+        at_most(self, 1, "min_lr", "decay_share")
         at_most(self, 100, "weight_decay")
-        within(self, 0, 1, "beta1", "beta2")
-        if not 0 < self.lr < 10:
-            raise UserError(f"lr must be above 0 and below 10, not {self.lr}")
+        within(self, 0, 1, "beta1", "beta2", "muon_momentum")
+        for name in ("lr", "muon_lr", "embedding_lr", "head_lr"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < 10:
+                raise UserError(f"{name} must be above 0 and below 10, not {rate}")
         if not self.eps > 0 or math.isinf(self.eps):
             raise UserError(f"eps must be above 0, not {self.eps}")
-        for name in ("weight_decay", "grad_clip", "min_lr"):
-            if math.isinf(getattr(self, name)):
-                raise UserError(f"{name} must be finite, not {getattr(self, name)}")
+        if math.isinf(self.grad_clip):
+            raise UserError(f"grad_clip must be finite, not {self.grad_clip}; 0 switches it off")
 
 
 @dataclass(frozen=True)
@@ -107,7 +130,7 @@ class TrainConfig(Config):
     Attributes:
         model: the shape of the model.
         data: which text, and how it becomes tokens.
-        optim: AdamW and its learning rate.
+        optim: the optimiser and its learning rates.
         steps: optimiser updates.
         batch_size: sequences in one update, over all processes.
         micro_batch: sequences in one forward pass of one process; batch_size must be a multiple
