@@ -6,9 +6,7 @@ once; the trainer asks for device and precision.
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import platform
 import statistics
 import time
 from contextlib import nullcontext
@@ -16,12 +14,11 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from gpt2lib.allocator import keep_freed_memory
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
 
 logger = logging.getLogger(__name__)
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's names, from malloc.h
 
 
 def prepare_process() -> None:
@@ -32,11 +29,7 @@ def prepare_process() -> None:
     On a GPU, float32 matrix products may use TF32.
     """
     torch.set_float32_matmul_precision("high")
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)
-        libc.mallopt(M_TOP_PAD, 1 << 28)
+    keep_freed_memory()
 
 
 def resolve_device(device: str) -> str:
