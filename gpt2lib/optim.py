@@ -2,7 +2,8 @@
 
 No scheduler object exists: there is nothing to prepare, to save or to step twice by mistake.
 
-Reference: Loshchilov and Hutter 2019 (AdamW); Loshchilov and Hutter 2017, section 3 (cosine).
+Reference: Loshchilov and Hutter 2019 (AdamW); Loshchilov and Hutter 2017, section 3 (cosine);
+Hägele et al. 2024, section 3 (a constant rate, then a fall).
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ import torch
 from torch import nn
 
 from gpt2lib.config import OptimConfig
+from gpt2lib.errors import UserError
+from gpt2lib.muon import MuonAdamW
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     """Return the learning rate of update `step` of `steps`, counted from 0.
 
-    It rises linearly over `warmup_steps` updates to `lr`, then falls along half a cosine to
-    `lr * min_lr`, which the last update reaches. With no update left after the peak it only rises.
+    It rises linearly over `warmup_steps` updates to `lr`, stays there until the last `decay_share`
+    of the updates, then falls along half a cosine or a straight line to `lr * min_lr`, which the
+    last update reaches. With no update left after the peak it only rises.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    falling = max(1, steps - 1 - config.warmup_steps)
-    done = min(1.0, (step - config.warmup_steps) / falling)  # 0 at the top, 1 at the end
-    share = 0.5 * (1 + math.cos(math.pi * done))  # 1 at the top, 0 at the end
+    top = max(config.warmup_steps, steps - 1 - round(steps * config.decay_share))
+    falling = max(1, steps - 1 - top)
+    done = min(1.0, max(0, step - top) / falling)  # 0 at the top, 1 at the end
+    share = 1 - done if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return config.lr * (config.min_lr + (1 - config.min_lr) * share)
 
 
@@ -42,18 +47,70 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object
     ]
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Return AdamW over GPT-2's decay groups, in PyTorch's fused form."""
-    return torch.optim.AdamW(
-        decay_groups(model, config.weight_decay),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        fused=True,
-    )
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, object]]:
+    """Split the parameters by how they are stepped; each that has a gradient is in one group.
+
+    First come the groups of `decay_groups`, with what the others leave, then those with a rate of
+    their own, and Muon's: queries, keys and values, and the other matrices of the blocks. A group's
+    `scale` is its rate as a multiple of `lr`.
+
+    Raises:
+        UserError: for a rate of the head where it is the token embedding.
+    """
+    rest = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own_rates = {f"transformer.{name}.weight": config.embedding_lr for name in ("wte", "wpe")}
+    own_rates["lm_head.weight"] = config.head_lr
+    if config.head_lr is not None and "lm_head.weight" not in rest:
+        raise UserError(
+            f"head_lr is {config.head_lr}, but the output head is the token embedding; set "
+            "embedding_lr for both, or model.tie_weights false"
+        )
+    decay = config.weight_decay
+    groups: list[dict[str, object]] = []
+    for name, rate in own_rates.items():
+        if rate is not None and name in rest:
+            own = {"params": [rest.pop(name)], "weight_decay": decay, "scale": rate / config.lr}
+            groups.append(own)
+    if config.name == "muon":
+        blocks = [n for n, p in rest.items() if n.startswith("transformer.h.") and p.dim() == 2]
+        for rows in sorted({_rows(model, name) for name in blocks}):
+            matrices = [rest.pop(name) for name in blocks if _rows(model, name) == rows]
+            muon = {"muon": True, "rows": rows, "scale": config.muon_lr / config.lr}
+            groups.append({"params": matrices, "weight_decay": decay, **muon})
+    return [*decay_groups(nn.ParameterList(rest.values()), decay), *groups]
+
+
+def _rows(model: nn.Module, name: str) -> tuple[int, ...]:
+    """Return how many rows of a block's matrix belong together, () for all of them."""
+    if not name.endswith("attn.c_attn.weight"):
+        return ()
+    rows, channels = model.get_parameter(name).shape
+    return channels, (rows - channels) // 2, (rows - channels) // 2  # queries, keys, values
+
+
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, precision: str = "bf16"
+) -> torch.optim.Optimizer:
+    """Return the optimiser over GPT-2's decay groups: AdamW in PyTorch's fused form, or Muon.
+
+    Args:
+        model: a GPT, or for AdamW any module.
+        config: which one, and its settings.
+        precision: what the model trains in. Muon's products are in bf16 where that is bf16, and in
+            float32 otherwise.
+
+    Raises:
+        UserError: for a rate of the head where it is the token embedding.
+    """
+    groups = parameter_groups(model, config)
+    betas = config.beta1, config.beta2
+    if config.name == "muon":
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        return MuonAdamW(groups, config.lr, betas, config.eps, config.muon_momentum, dtype)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Give every parameter group this learning rate, times its `scale`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("scale", 1.0)

@@ -87,7 +87,9 @@ class Trainer:
             accelerator.is_main_process,
         )
         self.feed = Feed(self.config, self.data, rank, processes, accelerator.device)
-        self.raw_optimizer = make_optimizer(self.raw_model, self.config.optim)
+        self.raw_optimizer = make_optimizer(
+            self.raw_model, self.config.optim, self.config.precision
+        )
         if self.config.compile:
             self.raw_model.compile()  # in place: the parameters keep their names
         self.model, self.optimizer = accelerator.prepare(self.raw_model, self.raw_optimizer)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gpt2lib import checkpoint
 from gpt2lib.checkpoint import STATE
-from gpt2lib.config import GPTConfig
+from gpt2lib.config import GPTConfig, OptimConfig
 from gpt2lib.errors import UserError
 from gpt2lib.feed import MicroBatch, micro_batch_size
 from gpt2lib.fields import flat
@@ -189,6 +189,8 @@ class TrainingState:
                 f"a resumed run keeps its model, but {folder} has another: {', '.join(changed)}"
             )
         settings, then = self._settings(), about.get("settings", {})
+        if then:  # fields that are younger than the checkpoint had today's default
+            then = flat({"optim": OptimConfig().to_dict()}) | then
         changed = [
             f"{name} {value} → {settings.get(name)}"
             for name, value in then.items()

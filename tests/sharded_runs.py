@@ -19,7 +19,7 @@ import accelerate
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from gpt2lib import feed, start
-from gpt2lib.config import TrainConfig
+from gpt2lib.config import OptimConfig, TrainConfig
 from gpt2lib.signals import Interrupted
 from gpt2lib.trainer import Trainer, train
 
@@ -34,6 +34,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "checkpointed": {"micro_batch": 2, "gradient_checkpointing": True},
     "compiled": {"compile": True},
     "bf16": {"precision": "bf16"},
+    "muon": {"optim": OptimConfig(name="muon", lr=1e-2, warmup_steps=2)},
 }
 """What is run with shards: each against the same without, in one process."""
 

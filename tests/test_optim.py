@@ -57,6 +57,33 @@ def test_it_is_a_pure_function():
     assert learning_rate(70, 100, SCHEDULE) == learning_rate(70, 100, SCHEDULE)
 
 
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+@pytest.mark.parametrize("steps", [60, 101, 260])
+@pytest.mark.parametrize("share", [0.02, 0.25, 0.6])
+def test_it_stays_at_the_peak_and_falls_over_the_last_share(decay, steps, share):
+    all_rates = rates(steps, SCHEDULE.replace(decay=decay, decay_share=share))
+    falling = round(share * steps)
+    assert all_rates[10 : steps - falling] == [0.01] * (steps - falling - 10)
+    fall = all_rates[steps - falling - 1 :]
+    assert all(a > b for a, b in itertools.pairwise(fall))
+    assert fall[-1] == pytest.approx(0.001)
+    done = [i / falling for i in range(falling + 1)]
+    shares = [1 - d if decay == "linear" else (1 + math.cos(math.pi * d)) / 2 for d in done]
+    assert fall == pytest.approx([0.001 + 0.009 * s for s in shares])
+
+
+def test_a_fall_longer_than_what_the_warm_up_leaves_begins_after_it():
+    for share in (0.95, 1.0):
+        config = SCHEDULE.replace(decay="linear", decay_share=share)
+        all_rates = rates(100, config)
+        assert all_rates[9:11] == [0.01, 0.01] and all_rates[11] < 0.01
+        assert all_rates[55] == pytest.approx(0.01 * (0.1 + 0.9 * 44 / 89))
+
+
+def test_without_a_fall_it_stays_at_the_peak():
+    assert rates(50, SCHEDULE.replace(decay_share=0.0))[10:] == [0.01] * 40
+
+
 # ── decay groups ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharding")
     text = split.write_text(folder)
     with mock.patch.object(feed, "batch", split.uneven):
-        for name in ("plain", "bf16"):
+        for name in ("plain", "bf16", "muon"):
             train(config(text, **RUNS[name]), folder / f"one-{name}")
         train_until(STOP, config(text), folder / "one-then-sharded")
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -74,7 +74,8 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [f"sharded-{name}" for name in RUNS if name != "bf16"])
 def test_the_same_losses_as_one_process_with_whole_weights(folder: Path, name: str) -> None:
-    got, wanted = split.outcome(folder / name), split.outcome(folder / "one-plain")
+    alone = "one-muon" if name == "sharded-muon" else "one-plain"
+    got, wanted = split.outcome(folder / name), split.outcome(folder / alone)
     assert got.processes == 2
     found = split.difference(got, wanted)
     assert found.losses < 5e-6 and found.norms < 5e-6 and found.held_out < 5e-6, found

@@ -117,18 +117,31 @@ def test_a_run_leaves_what_it_promises(uninterrupted: Path, text: Path) -> None:
     assert updates[-1]["loss"] < updates[0]["loss"]
 
 
+MUON = {"name": "muon", "embedding_lr": 0.02, "decay": "linear", "decay_share": 0.5}
+
+
+@pytest.mark.parametrize("optim", [{}, MUON], ids=["adamw", "muon"])
 def test_resumed_is_bitwise_the_uninterrupted_run(
-    uninterrupted: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optim: dict[str, Any],
 ) -> None:
     """With dropout, accumulation, epoch boundaries, and two interruptions."""
-    run = tmp_path / "parts"
+    run, settings = tmp_path / "parts", config(text, optim=optim)
+    if optim:
+        uninterrupted = tmp_path / "whole"
+        train(settings, uninterrupted)
     stop_after(monkeypatch, 2, 5)
     for _ in range(2):
         with pytest.raises(Interrupted, match="goes on from there") as stopped:
-            train(config(text), run)
+            train(settings, run)
         assert stopped.value.signum == 15
-    train(config(text), run)
+    train(settings, run)
     expected, got = tensors(uninterrupted), tensors(run)
+    kinds = {name.partition("/")[0] for name in expected if name.startswith("optimizer")}
+    assert ("optimizer.safetensors:momentum" in kinds) == bool(optim)
     assert expected.keys() == got.keys()
     different = [name for name in expected if not torch.equal(expected[name], got[name])]
     assert not different
@@ -911,9 +924,12 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_compute_what_one_does(text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optim", [{}, MUON], ids=["adamw", "muon"])
+def test_two_processes_compute_what_one_does(
+    text: Path, tmp_path: Path, optim: dict[str, Any]
+) -> None:
     """Two gloo processes, the same global batch: the same losses within float tolerance."""
-    wanted = config(text, model={"dropout": 0.0})
+    wanted = config(text, model={"dropout": 0.0}, optim=optim)
     train(wanted, tmp_path / "one")
     script = tmp_path / "two.py"
     script.write_text(
