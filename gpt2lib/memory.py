@@ -68,7 +68,7 @@ def cgroup_left(root: Path = CGROUP) -> int | None:
     return None
 
 
-def require_room(model: GPTConfig, device: str, processes: int = 1) -> None:
+def require_room(model: GPTConfig, device: str, processes: int = 1, muon: bool = False) -> None:
     """Refuse a model that no micro-batch makes small enough, before any of it is made.
 
     Args:
@@ -76,17 +76,18 @@ def require_room(model: GPTConfig, device: str, processes: int = 1) -> None:
         device: cpu, cuda or mps.
         processes: among how many weights, gradients and moments are shared out; 1 where each has
             them all.
+        muon: whether Muon steps the matrices of the blocks.
 
     Raises:
         UserError: naming what it needs and what is free.
     """
-    parts = memory(model)
+    parts = memory(model, muon)
     needed = (parts["weights"] + parts["gradients"] + parts["optimizer"]) // processes
     free = available_memory(device)
     if needed > free:
         raise UserError(
             f"a model of {count_parameters(model):,} parameters needs {needed / 1e9:.2f} GB for "
-            f"weights, gradients and AdamW alone, but {free / 1e9:.2f} GB are free on {device}; "
+            f"weights, gradients and moments alone, but {free / 1e9:.2f} GB are free on {device}; "
             f"take a smaller model.n_layer or model.n_embd"
         )
 

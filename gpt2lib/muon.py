@@ -129,20 +129,22 @@ class MuonAdamW(torch.optim.Optimizer):
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Step matrices of one shape."""
         momentum, lr = group["momentum"], group["lr"]
-        averaged = []
-        for p in parameters:
-            assert p.grad is not None
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            mean = state["momentum"].lerp_(p.grad, 1 - momentum)
-            # Nesterov's form: the mean as the same gradient, once more, would leave it.
-            averaged.append(whole(p.grad.lerp(mean, momentum)))
+        averaged = torch.stack([self._averaged(p, momentum) for p in parameters])
         rows = group["rows"] or (parameters[0].size(0),)
-        steps = direction(torch.stack(averaged), rows, self.dtype)
+        steps = direction(averaged, rows, self.dtype)  # (n, rows, columns)
         for p, step in zip(parameters, steps, strict=True):
             p.mul_(1 - lr * group["weight_decay"])
             p.add_(like(step.to(p.dtype), p), alpha=-lr)
+
+    def _averaged(self, p: Tensor, momentum: float) -> Tensor:
+        """Take a matrix's gradient into its mean; return where the mean is about to go."""
+        assert p.grad is not None
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        mean = state["momentum"].lerp_(p.grad, 1 - momentum)
+        # Nesterov's form: the mean as the same gradient, once more, would leave it.
+        return whole(p.grad.lerp(mean, momentum))
 
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Step a group as AdamW does, in PyTorch's fused form."""

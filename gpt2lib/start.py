@@ -180,7 +180,8 @@ def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
         wanted = config.model.replace(vocab_size=data.tokenizer.vocab_size)
         processes = PartialState()
         sharded = processes.distributed_type == DistributedType.FSDP
-        require_room(wanted, processes.device.type, processes.num_processes if sharded else 1)
+        shares = processes.num_processes if sharded else 1
+        require_room(wanted, processes.device.type, shares, config.optim.name == "muon")
         model = GPT(wanted)
     else:
         origin, shape = run.checkpoint or config.init_from, config.model

@@ -138,12 +138,19 @@ def test_flops_are_about_six_a_parameter() -> None:
     assert training_flops(config) == 6 * weights + attention
 
 
-def test_bytes_are_those_of_real_tensors_and_files(tmp_path: Path) -> None:
-    model = GPT(TINY)
-    optimizer = make_optimizer(model, OptimConfig())
+@pytest.mark.parametrize(
+    ("muon", "changes"),
+    [(False, {}), (True, {}), (True, {"n_kv_head": 1}), (True, {"without": ("mlp",)})],
+)
+def test_bytes_are_those_of_real_tensors_and_files(
+    tmp_path: Path, muon: bool, changes: dict[str, Any]
+) -> None:
+    config = TINY.replace(**changes)
+    model = GPT(config)
+    optimizer = make_optimizer(model, OptimConfig(name="muon" if muon else "adamw"))
     model(torch.zeros(1, 4, dtype=torch.long)).sum().backward()
     optimizer.step()
-    wanted = memory(TINY)
+    wanted = memory(config, muon)
     assert wanted["weights"] == sum(p.nbytes for p in model.parameters())
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert wanted["gradients"] == sum(g.nbytes for g in grads)

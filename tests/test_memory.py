@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt2lib import attention, local_attention, memory
+from gpt2lib import attention, local_attention, memory, muon
 from gpt2lib.cli import main
 from gpt2lib.config import DataConfig, GPTConfig, OptimConfig, TrainConfig
 from gpt2lib.errors import UserError
-from gpt2lib.estimate import estimate, kernels
+from gpt2lib.estimate import estimate, kernels, update
 from gpt2lib.estimate.fit import MARGIN, divisors, largest_that_fits
 from gpt2lib.estimate.ledger import Ledger
 from gpt2lib.estimate.update import Setting, update_memory
@@ -34,7 +34,8 @@ def measured(config: GPTConfig, setting: Setting) -> int:
     torch.manual_seed(0)
     model = GPT(config).train()
     model.transformer.gradient_checkpointing = setting.checkpointing
-    optimizer = make_optimizer(model, OptimConfig())
+    optim = OptimConfig(name="muon" if setting.muon else "adamw")
+    optimizer = make_optimizer(model, optim, setting.precision)
     shape = (setting.accumulation, setting.micro_batch, config.block_size)
     idx, targets = (torch.randint(config.vocab_size, shape) for _ in range(2))
     documents = torch.zeros(shape[1:], dtype=torch.long) if setting.documents else None
@@ -87,6 +88,9 @@ TABLE: list[tuple[str, dict[str, Any], Setting]] = [
     ("documents, window, RoPE", {"window": 16, "position": "rope"}, Setting(4, documents=True)),
     ("documents, all blocks again", {}, Setting(8, documents=True, checkpointing=1)),
     ("no MLP", {"without": ("mlp",)}, Setting(4)),
+    ("Muon", {}, Setting(2, muon=True)),
+    ("Muon, shared heads", {"n_kv_head": 1, "block_size": 8}, Setting(1, muon=True)),
+    ("Muon, no MLP", {"without": ("mlp",), "block_size": 8}, Setting(1, muon=True)),
     ("no residuals", {"without": ("residual", "layer_norm")}, Setting(4)),
 ]
 DEEP = {"n_layer": 8, "n_embd": 256, "n_head": 8, "block_size": 256, "vocab_size": 4096}
@@ -115,6 +119,20 @@ def test_the_estimate_is_within_a_tenth_of_what_lives(
     name: str, changes: dict[str, Any], setting: Setting, precision: str
 ) -> None:
     check(changes, replace(setting, precision=precision))
+
+
+@BOTH
+@pytest.mark.parametrize("changes", [{}, {"n_kv_head": 1}, {"n_layer": 40, "n_embd": 32}], ids=str)
+def test_the_peak_of_muon_comes_where_it_works_on_copies(
+    changes: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((update, "MUON_AT_ONCE"), (muon, "AT_ONCE")):
+        monkeypatch.setattr(module, name, 1 << 18)
+    config = BASE.replace(block_size=4, **changes)
+    setting = Setting(1, precision=precision, muon=True)
+    estimated = update_memory(config, setting)
+    assert estimated.moment == "Muon's step"
+    assert estimated.peak == pytest.approx(measured(config, setting), rel=0.05)
 
 
 @BOTH
@@ -162,9 +180,10 @@ def test_the_estimate_is_within_a_tenth_on_a_gpu(
 
 
 def test_the_kernel_is_the_one_that_the_model_picks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two constants are written down twice, because `attention` imports torch."""
+    """Some constants are written down twice, because the modules they come from import torch."""
     assert kernels.EAGER_UP_TO == attention.EAGER_UP_TO
     assert kernels.SMALLEST_BLOCK == local_attention.SMALLEST_BLOCK
+    assert update.MUON_AT_ONCE == muon.AT_ONCE
     names = {attention.eager: "eager", attention.fused: "flash", local_attention.chunked: "chunked"}
     for T in (40, 512, 513):
         for width, dtype in ((4, torch.float32), (2, torch.bfloat16)):
@@ -386,4 +405,4 @@ def test_absurd_sizes_end_in_one_line(capsys, monkeypatch, tmp_path):
     out = str(tmp_path / "run")
     code = main(["train", "smoke", "--out", out, "--model.n_embd", "1000000"])
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert code == 2 and "GB for weights, gradients and AdamW alone" in said
+    assert code == 2 and "GB for weights, gradients and moments alone" in said

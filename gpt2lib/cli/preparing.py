@@ -119,6 +119,8 @@ def _memory_rows(size: dict[str, int], memory: dict[str, Any]) -> dict[str, str]
     without, checkpointed = (
         _bytes(size[f"activations_{name}_checkpointing"]) for name in ("without", "with")
     )
+    twice = size["optimizer"] == 2 * size["weights"]
+    moments = "twice for AdamW" if twice else f"{_bytes(size['optimizer'])} for Muon and AdamW"
     verdict = "yes" if memory["fits"] else "no"
     if not memory["fits"]:
         way_out = f"--micro_batch {largest} does" if largest else "not even one sequence at a time"
@@ -128,7 +130,7 @@ def _memory_rows(size: dict[str, int], memory: dict[str, Any]) -> dict[str, str]
         "memory of an update": f"{_bytes(size['peak'])} at the peak ({batch})",
         **{f"  {name} then": _bytes(count) for name, count in parts},
         "  the peak comes in": memory["moment"],
-        "  weights": f"{_bytes(size['weights'])}, as many for gradients, twice for AdamW",
+        "  weights": f"{_bytes(size['weights'])}, as many for gradients, {moments}",
         "  activations": f"{without} at most, {checkpointed} with gradient checkpointing",
         "  loss": f"{_bytes(size['loss'])} for logits, probabilities and their gradients",
         "largest micro-batch": fitting,

@@ -13,6 +13,8 @@ Reference: Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022, appendix B.
 
 from __future__ import annotations
 
+import math
+
 from gpt2lib.config import GPTConfig
 
 BYTES = 4
@@ -42,6 +44,23 @@ def parameter_parts(config: GPTConfig) -> dict[str, int]:
 def count_parameters(config: GPTConfig) -> int:
     """Count all parameters, a tied one once: 124,439,808 for GPT-2 small."""
     return sum(parameter_parts(config).values())
+
+
+def block_matrices(config: GPTConfig) -> list[tuple[int, int, int]]:
+    """Return the shapes of a block's matrices, which Muon steps, as (parts, rows, columns).
+
+    Queries, keys and values are computed by one matrix, but are parts of their own.
+    """
+    d, kv = config.n_embd, config.kv_heads * config.head_size
+    attention = [(3, d, d)] if kv == d else [(1, d, d), (2, kv, d)]
+    mlp = [] if "mlp" in config.without else [(1, 4 * d, d), (1, d, 4 * d)]
+    return [*attention, (1, d, d), *mlp]
+
+
+def moments(config: GPTConfig, muon: bool = False) -> int:
+    """Count the numbers that the optimiser keeps: two a parameter, one where Muon steps it."""
+    by_muon = config.n_layer * sum(math.prod(shape) for shape in block_matrices(config))
+    return 2 * count_parameters(config) - (by_muon if muon else 0)
 
 
 def forward_flops(config: GPTConfig) -> dict[str, int]:
@@ -95,17 +114,21 @@ def _block_flops(config: GPTConfig, layer: int) -> int:
     return same // config.n_layer + 2 * 2 * _keys(config, layer) * config.n_embd
 
 
-def memory(config: GPTConfig) -> dict[str, int]:
+def memory(config: GPTConfig, muon: bool = False) -> dict[str, int]:
     """Count the bytes that grow with the number of parameters alone; activations come on top.
 
-    AdamW keeps two moments a parameter. A checkpoint is the weights and the moments.
+    AdamW keeps two moments a parameter, Muon one. A checkpoint is the weights and the moments.
+
+    Args:
+        config: the shape of the model.
+        muon: whether Muon steps the matrices of the blocks.
     """
-    weights = BYTES * count_parameters(config)
+    weights, optimizer = BYTES * count_parameters(config), BYTES * moments(config, muon)
     return {
         "weights": weights,
         "gradients": weights,
-        "optimizer": 2 * weights,
-        "checkpoint": 3 * weights,
+        "optimizer": optimizer,
+        "checkpoint": weights + optimizer,
     }
 
 

@@ -32,6 +32,7 @@ def setting_of(
         checkpointing=int(config.gradient_checkpointing),
         processes=processes,
         documents=config.data.mask_documents,
+        muon=config.optim.name == "muon",
     )
 
 

@@ -54,7 +54,7 @@ def estimate(config: TrainConfig, available: int | None = None) -> dict[str, Any
     flops = training_flops(model, config.gradient_checkpointing)
     per_step = config.batch_size * model.block_size
     tokens = config.steps * per_step
-    of_parameters = memory(model)
+    of_parameters = memory(model, config.optim.name == "muon")
     forward = forward_flops(model)
     of_update, described = _memory_of_update(config, model, available)
     return {

@@ -32,6 +32,7 @@ class Setting:
         checkpointing: recompute the activations of every k-th block; 0 of none.
         processes: how many train together; above 1, gradients are exchanged through a copy.
         documents: whether attention is masked by document.
+        muon: whether Muon steps the matrices of the blocks.
     """
 
     micro_batch: int
@@ -41,6 +42,7 @@ class Setting:
     checkpointing: int = 0
     processes: int = 1
     documents: bool = False
+    muon: bool = False
 
     def of_micro_batch(self, size: int, times: int | None = None) -> Setting:
         """Return the same with micro-batches of this size, so many in an update.
