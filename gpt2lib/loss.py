@@ -1,14 +1,25 @@
-"""The next-token loss.
+"""The next-token loss, from the logits, or from the head's input without ever holding all logits.
 
-Shapes: B batch, T time, V vocabulary.
+Shapes: B batch, T time, N = B·T places, C channels, V vocabulary, R rows of a chunk.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gpt2lib.data import IGNORE
+
+CHUNK = 2**25
+"""Most logits that exist at once: 667 rows of GPT-2's vocabulary.
+
+Fewer cost time, because the gradient of the head is added up once a chunk."""
+IN_CACHE = 2**20
+"""Logits that are turned into probabilities at a time on a CPU, so that they stay in its cache."""
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,9 +39,98 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Reference: Radford et al. 2018, equation 1 (the negative of its sum).
     """
     loss = F.cross_entropy(
-        logits.float().flatten(0, -2),  # (B·T, V): in float32 whatever autocast chose
-        targets.flatten(),  # (B·T,)
+        logits.float().flatten(0, -2),  # (N, V): in float32 whatever autocast chose
+        targets.flatten(),  # (N,)
         ignore_index=IGNORE,
         reduction="sum",
     )
     return loss, (targets != IGNORE).sum()
+
+
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute `next_token_loss(x @ weight.T, targets)` a chunk of rows at a time.
+
+    The logits are the largest thing of a whole update, and are needed for a moment only: the
+    gradient of the loss with respect to a row of logits is its probabilities, less one at the
+    target. So each chunk is multiplied on at once, into the gradients of `x` and of `weight`, and
+    forgotten. The backward pass has nothing left to do but to scale both.
+
+    Args:
+        x: (B, T, C), what the head reads.
+        weight: (V, C), of the head; autocast lowers it as it does in a linear layer.
+        targets: (B, T), token ids, or `IGNORE`.
+
+    Returns:
+        As `next_token_loss`. A backward pass is possible once.
+
+    Raises:
+        RuntimeError: for a second backward pass through the same loss.
+
+    Reference: Hsu et al. 2024 (Liger Kernel), section 3.2, FusedLinearCrossEntropy.
+    """
+    device = x.device.type
+    lowered = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    loss: Tensor = _LinearCrossEntropy.apply(x, weight, targets, lowered)  # type: ignore[no-untyped-call]
+    return loss, (targets != IGNORE).sum()
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """The loss and its gradients, in one pass over the chunks."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        w, target = weight.to(dtype), targets.flatten()  # (V, C), (N,)
+        rows = x.flatten(0, -2).to(dtype)  # (N, C)
+        n_chunks = max(1, -(-len(rows) * len(w) // CHUNK))
+        size = max(1, -(-len(rows) // n_chunks))
+        loss = torch.zeros((), dtype=torch.float32, device=x.device)
+        grad_x = torch.empty_like(rows) if wanted else None
+        grad_w: Tensor | None = None
+        with torch.autocast(x.device.type, enabled=False):
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]  # (R, C)
+                logits = part @ w.t()  # (R, V)
+                loss += _to_gradient(logits, target[start : start + size], wanted)
+                if grad_x is None:
+                    continue
+                torch.mm(logits, w, out=grad_x[start : start + size])
+                if grad_w is not None and grad_w.dtype == dtype:
+                    grad_w.addmm_(logits.t(), part)  # (V, C)
+                else:  # a sum of 16-bit numbers needs more bits than they have
+                    added = logits.t() @ part
+                    grad_w = added.to(weight.dtype) if grad_w is None else grad_w.add_(added)
+        ctx.grads = None if grad_x is None or grad_w is None else (grad_x.view(x.shape), grad_w)
+        ctx.dtype = x.dtype
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.grads is None:
+            raise RuntimeError("the gradients of this loss were taken already; compute it again")
+        (grad_x, grad_w), ctx.grads = ctx.grads, None
+        return grad_x.to(ctx.dtype).mul_(grad), grad_w.mul_(grad), None, None
+
+
+def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
+    """Return the summed loss of some rows; put the loss's gradient in the place of the logits.
+
+    Args:
+        logits: (R, V), overwritten if `wanted`.
+        targets: (R,), token ids, or `IGNORE`.
+        wanted: whether the gradient is.
+    """
+    kept = targets != IGNORE
+    target = targets.where(kept, 0)[:, None]  # (R, 1)
+    loss = torch.zeros((), dtype=torch.float32, device=logits.device)
+    size = max(1, IN_CACHE // logits.size(1)) if logits.device.type == "cpu" else len(logits)
+    for start in range(0, len(logits), size):
+        some = slice(start, start + size)
+        log_p = F.log_softmax(logits[some].float(), dim=-1)  # (r, V)
+        loss -= log_p.gather(1, target[some])[:, 0].where(kept[some], 0).sum()
+        if wanted:
+            p = log_p.exp_()
+            p.scatter_add_(1, target[some], torch.full_like(target[some], -1, dtype=p.dtype))
+            logits[some] = p.mul_(kept[some, None])
+    return loss

@@ -17,7 +17,7 @@ from gpt2lib.attention import CausalSelfAttention
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.kv_cache import KVCache, LayerCache
-from gpt2lib.loss import next_token_loss
+from gpt2lib.loss import linear_cross_entropy
 from gpt2lib.masks import DocumentMasks, Mask
 from gpt2lib.positions import POSITIONS, Turn, places_in
 from gpt2lib.weight_init import init_weights, tie
@@ -201,8 +201,10 @@ class GPT(nn.Module):
             raise UserError(
                 f"{n_tokens} tokens do not fit block_size {limit}; pass the last {limit} of them"
             )
-        logits = self.lm_head(self.transformer(idx, documents=documents))  # (B, T, V)
-        return logits if targets is None else next_token_loss(logits, targets)
+        x = self.transformer(idx, documents=documents)  # (B, T, C)
+        if targets is None:
+            return self.lm_head(x)  # type: ignore[no-any-return]  # (B, T, V)
+        return linear_cross_entropy(x, self.lm_head.weight, targets)
 
     def num_parameters(self) -> int:
         """Count the parameters, a tied one once."""

@@ -1,0 +1,158 @@
+"""The head and the loss together, a chunk of rows at a time."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gpt2lib import GPT, GPTConfig, loss
+from gpt2lib.data import IGNORE
+from gpt2lib.loss import linear_cross_entropy, next_token_loss
+
+B, T, C, V = 3, 7, 16, 50
+
+
+@pytest.fixture(params=[1, 3 * V + 1, 5 * V, 2**25], ids=["row", "3 rows", "5 rows", "whole"])
+def chunk(request, monkeypatch):
+    """Chunks of one row, of some rows with a shorter last one, and of all rows."""
+    monkeypatch.setattr(loss, "CHUNK", request.param)
+    monkeypatch.setattr(loss, "IN_CACHE", 2 * V)
+    return request.param
+
+
+def problem(dtype=torch.float32):
+    """Leaves x (B, T, C) and weight (V, C), and targets (B, T), a whole chunk of them ignored."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(B, T, C, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(V, C, generator=generator).to(dtype).requires_grad_()
+    targets = torch.randint(V, (B, T), generator=generator)
+    targets[0, :6] = targets[2, 5] = IGNORE
+    return x, weight, targets
+
+
+def plain(x, weight, targets):
+    """What it must equal."""
+    return next_token_loss(F.linear(x, weight), targets)
+
+
+def gradients(of, x, weight, targets, scale=1.0, autocast=False):
+    """Return loss, count and the two gradients."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        total, count = of(x, weight, targets)
+    return total.detach(), count, *torch.autograd.grad(scale * total, (x, weight))
+
+
+def off(a, b):
+    """The largest difference, as a share of the largest number."""
+    return ((a.double() - b.double()).abs().max() / b.double().abs().max()).item()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.037])
+def test_it_is_the_plain_loss_with_its_gradients(chunk, scale):
+    got = gradients(linear_cross_entropy, *problem(), scale)
+    expected = gradients(plain, *problem(), scale)
+    assert got[1] == expected[1] == B * T - 7
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert off(a, b) < 1e-6
+
+
+def test_in_bf16_it_is_no_further_from_the_truth_than_autocast(chunk):
+    x, weight, targets = problem()
+    exact, _, *truth = gradients(plain, x, weight, targets)
+    got = gradients(linear_cross_entropy, x, weight, targets, autocast=True)
+    usual = gradients(plain, x, weight, targets, autocast=True)
+    assert got[2].dtype == got[3].dtype == torch.float32
+    assert abs(got[0] - exact) <= abs(usual[0] - exact) * 1.05 + 1e-5
+    for ours, theirs, true in zip(got[2:], usual[2:], truth, strict=True):
+        assert (ours - true).norm() <= 1.05 * (theirs - true).norm()
+
+
+def test_nothing_larger_than_a_chunk_of_logits_ever_exists(monkeypatch):
+    monkeypatch.setattr(loss, "CHUNK", 4 * V)
+    rows = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor) and made.dim() and made.size(-1) == V:
+                rows.append(made.numel() // V)
+            return made
+
+    x, weight, targets = problem()
+    with Watch():
+        linear_cross_entropy(x, weight, targets)[0].backward()
+    assert rows
+    assert max(row for row in rows if row != C) <= 4  # (C, V) is a gradient's transpose
+
+
+def test_everything_ignored_is_0_of_0_with_gradients_of_0(chunk):
+    x, weight, targets = problem()
+    got = gradients(linear_cross_entropy, x, weight, torch.full_like(targets, IGNORE))
+    assert [t.abs().max().item() for t in got] == [0, 0, 0, 0]
+
+
+def test_without_gradients_the_loss_is_the_same(chunk):
+    x, weight, targets = problem()
+    with torch.no_grad():
+        total, _ = linear_cross_entropy(x, weight, targets)
+    assert not total.requires_grad
+    assert off(total, plain(x, weight, targets)[0]) < 1e-6
+
+
+def test_a_frozen_head_is_left_alone(chunk):
+    x, weight, targets = problem()
+    weight.requires_grad_(False)
+    linear_cross_entropy(x, weight, targets)[0].backward()
+    assert weight.grad is None
+    again, w, _ = problem()
+    plain(again, w, targets)[0].backward()
+    assert off(x.grad, again.grad) < 1e-6
+
+
+def test_a_second_backward_pass_is_refused():
+    total, _ = linear_cross_entropy(*problem())
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="taken already"):
+        total.backward()
+
+
+@pytest.mark.parametrize("bad", [V, -2])
+def test_a_target_outside_the_vocabulary_is_refused(bad):
+    x, weight, targets = problem()
+    targets[1, 1] = bad
+    with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+        linear_cross_entropy(x, weight, targets)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("checkpointing", [0, 1, 2])
+def test_a_model_has_the_gradients_of_the_plain_loss(chunk, tie, checkpointing):
+    torch.manual_seed(0)
+    config = GPTConfig(block_size=T, n_layer=2, n_head=2, n_embd=C, vocab_size=V, tie_weights=tie)
+    model = GPT(config)
+    model.transformer.gradient_checkpointing = checkpointing
+    _, _, targets = problem()
+    idx = targets.clamp(min=0)
+    next_token_loss(model(idx), targets)[0].backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    for row in range(B):  # accumulated over micro-batches
+        model(idx[row : row + 1], targets[row : row + 1])[0].backward()
+    for name, p in model.named_parameters():
+        assert off(p.grad, expected[name]) < 2e-6, name
+
+
+@pytest.mark.slow
+def test_compiled_it_is_the_same():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(block_size=T, n_layer=1, n_head=2, n_embd=C, vocab_size=V))
+    _, _, targets = problem()
+    idx = targets.clamp(min=0)
+    model(idx, targets)[0].backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    model.compile()
+    model(idx, targets)[0].backward()
+    for name, p in model.named_parameters():
+        assert off(p.grad, expected[name]) < 1e-5, name
