@@ -89,7 +89,7 @@ def _rows(model: nn.Module, name: str) -> tuple[int, ...]:
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimConfig, precision: str = "bf16"
+    model: nn.Module, config: OptimConfig, precision: str = "fp32"
 ) -> torch.optim.Optimizer:
     """Return the optimiser over GPT-2's decay groups: AdamW in PyTorch's fused form, or Muon.
 
