@@ -5,10 +5,12 @@ PRESET   ?= cpu
 NAME     = $(PRESET)
 NB       ?=
 ARGS     ?=
+NANOGPT  ?=
 BIN      := .venv/bin
+BENCH    := .venv-bench
 READY    := .venv/.ready
 
-.PHONY: setup train lab test test-all check notebooks notebooks-full render hygiene clean
+.PHONY: setup train lab test test-all check notebooks notebooks-full render hygiene bench clean
 
 setup: $(READY)
 
@@ -51,5 +53,17 @@ render: $(READY)  ## run notebooks in full mode and commit-ready their outputs; 
 hygiene: $(READY)
 	$(BIN)/python tools/hygiene.py
 
+bench: $(READY)  ## speed and memory against the peers; NANOGPT=PATH of a clone, ARGS="--quick --only a"
+	@$(MAKE) --no-print-directory $(BENCH)/.ready || echo "bench: without litgpt and llms-from-scratch" >&2
+	$(BIN)/python benchmarks/run.py $(if $(NANOGPT),--nanogpt "$(NANOGPT)") $(ARGS)
+
+# Peers whose pins clash with ours. llms-from-scratch names TensorFlow among what it needs, for
+# loading GPT-2's own files; its models need torch alone.
+$(BENCH)/.ready: constraints.txt
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install -q $(PIP_ARGS) $$(grep '^torch==' constraints.txt) numpy litgpt==0.5.13
+	$(BENCH)/bin/python -m pip install -q $(PIP_ARGS) --no-deps llms-from-scratch==1.0.19
+	@touch $(BENCH)/.ready
+
 clean:
-	rm -rf .venv runs data my-notebooks
+	rm -rf .venv .venv-bench runs data my-notebooks

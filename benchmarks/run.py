@@ -1,0 +1,155 @@
+"""Training, decoding, attention and preparation against the peers, on this machine.
+
+    make bench                          everything; 15 minutes on two CPU cores
+    make bench NANOGPT=~/nanoGPT        with nanoGPT, from a clone of yours
+    make bench ARGS="--quick --only a"  a look
+
+Peers and ours take turns (A B C, A B C, …), each in a process of its own and at most three of
+them at once. README.md beside this file says what is compared, and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from measuring import Peers, find_device, measure, say
+from pool import ROOT
+from table import goal_row, markdown, summary, training_table
+from workloads import CPU, CPU_GOALS, GPU, GPU_GOALS
+
+from gpt2lib.config import GPTConfig
+from gpt2lib.estimate import training_flops
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+SCRIPTS: dict[str, tuple[list[str], list[str]]] = {
+    "decode": (["decode.py"], ["--quick"]),
+    "windows": (
+        ["long_context.py", "--lengths", "1024", "4096", "32768", "--repeats", "1"],
+        ["--lengths", "1024", "2048"],
+    ),
+    "preparation": (["preparation.py", "--mb", "40", "--runs", "1"], ["--mb", "5"]),
+}
+"""Sections that are scripts of their own: the command, and what `--quick` adds to it."""
+
+
+def run_script(name: str, quick: bool) -> str:
+    """Run a section's script; return what it printed."""
+    command, smaller = SCRIPTS[name]
+    path = ROOT / "benchmarks" / command[0]
+    if not path.exists():
+        say(f"  skipped: there is no {path.name}")
+        return ""
+    extra = smaller if quick else []
+    done = subprocess.run(
+        [sys.executable, str(path), *command[1:], *extra],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        },
+    )
+    if done.returncode:
+        say(f"  {path.name} failed with exit code {done.returncode}")
+    return done.stdout
+
+
+def machine() -> dict[str, Any]:
+    """Say on what this was measured."""
+    cpuinfo = Path("/proc/cpuinfo")
+    rows = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [row.partition(":")[2].strip() for row in rows if row.startswith("model name")]
+    packages = ("torch", "transformers", "accelerate")
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "commit": commit.stdout.strip(),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def write(kept: dict[str, Any], folder: Path) -> Path:
+    """Write the JSON; return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = kept["machine"]["date"].replace(" ", "-").replace(":", "")
+    path = folder / f"{stamp}{'-quick' if kept['quick'] else ''}.json"
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def options(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    sections = [*CPU, *SCRIPTS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--nanogpt", metavar="PATH", help="a clone of nanoGPT, to take part")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv-bench", help="with the others")
+    parser.add_argument("--only", default=",".join(sections), help=f"of {', '.join(sections)}")
+    parser.add_argument("--quick", action="store_true", help="two rounds, small scripts")
+    parser.add_argument("--device", default="auto", help="cpu or cuda; auto takes a GPU")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes")
+    args = parser.parse_args(argv)
+    args.only = args.only.split(",")
+    if unknown := [name for name in args.only if name not in sections]:
+        parser.error(f"no section {unknown[0]!r}; there are {', '.join(sections)}")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the tables, and write the JSON."""
+    args = options(argv)
+    peers = Peers(args.nanogpt, args.venv)
+    for peer, why in peers.missing.items():
+        say(f"skipped: {peer}: {why}")
+    about = machine()
+    kept: dict[str, Any] = {"machine": about, "quick": args.quick, "missing": peers.missing}
+    print(f"{about['cpu']}, {about['cores']} cores; torch {about['versions']['torch']}\n")
+    found: dict[str, Any] = {}
+    device = find_device(args.device)
+    workloads, goals = (GPU, GPU_GOALS) if device == "cuda" else (CPU, CPU_GOALS)
+    for name in args.only:
+        say(f"{name} …")
+        started = time.perf_counter()
+        if name in SCRIPTS:
+            said = run_script(name, args.quick)
+            kept[name] = said
+            print(f"### {name}\n\n{said}", flush=True)
+        else:
+            workload = workloads[name]
+            if args.quick:
+                workload = workload.quick()
+            measured = measure(workload, device, peers)
+            kept[name] = measured._asdict()
+            config = GPTConfig(**workload.shape)
+            tokens, flops = workload.batch * config.block_size, training_flops(config)
+            found[name] = summary(*measured, tokens, flops)
+            print(f"### {workload.title}\n\n{training_table(found[name])}\n")
+            peak = ", ".join(f"{p} {f / 1e9:,.0f}" for p, f in measured.peaks.items())
+            print(f"Peak of a matrix product, GFLOP/s: {peak}.\n", flush=True)
+        say(f"  {time.perf_counter() - started:.0f} s")
+    kept["summary"] = found
+    rows = [row for goal in goals if (row := goal_row(goal, found))]
+    if rows:
+        print(f"### The project's own goals\n\n{markdown(['goal', 'now', ''], rows)}\n")
+    print(f"All samples: {write(kept, args.results).name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
