@@ -98,6 +98,24 @@ def test_the_step_is_pytorchs_matrix_by_matrix(decay: float) -> None:
             torch.testing.assert_close(optimizer.state[a]["momentum"], kept)
 
 
+@pytest.mark.parametrize("n_kv_head", [None, 2])
+def test_queries_keys_and_values_are_stepped_as_if_they_stood_alone(n_kv_head: int | None) -> None:
+    model = GPT(TINY.replace(n_kv_head=n_kv_head, n_layer=1))
+    weight = model.transformer.h[0].attn.c_attn.weight
+    rows = [16, 16 * (n_kv_head or 4) // 4, 16 * (n_kv_head or 4) // 4]
+    alone = [torch.nn.Parameter(part.detach().clone()) for part in weight.split(rows)]
+    reference = torch.optim.Muon(alone, lr=0.05, weight_decay=0.0)
+    optimizer = make_optimizer(model, MUON.replace(muon_lr=0.05, weight_decay=0.0))
+    set_learning_rate(optimizer, MUON.lr)
+    weight.grad = random(*weight.shape)
+    for part, gradient in zip(alone, weight.grad.split(rows), strict=True):
+        part.grad = gradient.clone()
+    before = weight.detach().clone()
+    optimizer.step()
+    reference.step()
+    assert relative(weight.detach() - before, torch.cat(alone).detach() - before) < 0.03
+
+
 def test_what_is_not_muons_is_stepped_by_adamw_bit_for_bit() -> None:
     torch.manual_seed(0)
     one, two = GPT(TINY), GPT(TINY)
