@@ -21,7 +21,7 @@ from gpt2lib.config import GPTConfig
 from gpt2lib.flex import flex
 from gpt2lib.kv_cache import LayerCache
 from gpt2lib.local_attention import chunked, local_pattern
-from gpt2lib.masks import Causal, Mask, Written, dense, layer_mask, table
+from gpt2lib.masks import Causal, Mask, Written, additive, dense, layer_mask, table
 from gpt2lib.positions import Turn
 
 EAGER_UP_TO = 512
@@ -65,7 +65,7 @@ def eager(
     q = q.reshape(B, k.size(1), -1, hs)  # (B, nkv, nh/nkv · n_query, hs)
     scores = (q / math.sqrt(hs)) @ k.transpose(-2, -1)  # (B, nkv, nh/nkv · n_query, n_key)
     scores = scores.view(B, nh, n_query, -1)
-    scores = scores.masked_fill(~allowed_table(scores, k, mask, places), -torch.inf)
+    scores = scores + additive(allowed_table(scores, k, mask, places), scores)  # 0 or -inf
     weights = F.softmax(scores, dim=-1)  # (B, nh, n_query, n_key), each row sums to 1
     weights = F.dropout(weights, dropout, training=dropout > 0)
     y = weights.to(v.dtype).view(B, k.size(1), -1, k.size(2)) @ v

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2lib.masks import Both, Causal, Either, GlobalTokens, Mask, SlidingWindow, table
+from gpt2lib.masks import Both, Causal, Either, GlobalTokens, Mask, SlidingWindow, additive, table
 
 SMALLEST_BLOCK = 128
 """Least number of queries in a block; of a larger window it is half.
@@ -182,9 +182,7 @@ def _additive(mask: Mask, queries: Sequence[int], keys: Sequence[int], like: Ten
     """Write a mask out as what is added to the scores: 0, or minus infinity."""
     q_idx, kv_idx = (torch.tensor(list(at), device=like.device) for at in (queries, keys))
     allowed = table(mask, q_idx, kv_idx)  # (n_query, n_key)
-    return torch.zeros(allowed.shape, dtype=like.dtype, device=like.device).masked_fill_(
-        ~allowed, -torch.inf
-    )
+    return additive(allowed, like)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> Tensor:

@@ -188,6 +188,20 @@ def table(
     return mask(b, h, queries, keys) & (keys >= 0)
 
 
+def additive(allowed: Tensor, like: Tensor) -> Tensor:
+    """Write a mask as what is added to scores: 0 where one may look, minus infinity elsewhere.
+
+    The softmax makes 0 of minus infinity. A sum hands its gradient on as it is, so that the
+    backward pass does not touch the mask again.
+
+    Args:
+        allowed: who may look at whom, True or False, of any shape.
+        like: the scores, for their type and device.
+    """
+    bias = torch.zeros(allowed.shape, dtype=like.dtype, device=like.device)
+    return bias.masked_fill_(~allowed, -torch.inf)
+
+
 class DocumentMasks:
     """The layers' masks for rows that hold several documents each.
 

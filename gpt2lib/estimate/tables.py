@@ -81,16 +81,13 @@ class Tables:
         (q, k, v), soon, late = self._operands(raised)
         scores = self.hold(self.table)
         soon.clear()
-        allowed = None
-        if self.eager:
-            one = places._replace(mask=max(1, places.mask))
-            allowed = write_mask(net, one, BOOL) if places.mask else self._causal()
+        bias = self._bias() if self.eager else None
         masked = self.hold(self.table)
-        del scores
+        del scores, bias
         weights = self.hold(self.table)
         if not self.eager:
             del masked
-        self._save_softmax((q, k, allowed), weights)
+        self._save_softmax((q, k), weights)
         weights = self._drop(weights)
         self._save_sum(weights, v)
         y = self.hold(self.q_count)
@@ -100,6 +97,15 @@ class Tables:
             del lowered
         late.clear()
         return y
+
+    def _bias(self) -> Held:
+        """Write out what is added to the scores."""
+        places = self.places
+        one = places._replace(mask=max(1, places.mask))
+        allowed = write_mask(self.net, one, BOOL) if places.mask else self._causal()
+        bias, forbidden = self.hold(allowed.count), self.net.hold(allowed.count, BOOL)
+        del forbidden
+        return bias
 
     def _causal(self) -> Held:
         """Write out the causal mask as True and False."""
@@ -136,10 +142,10 @@ class Tables:
             v = self.hold(self.kv_count) if self.copies else qkv.v
         return [self.hold(self.q_count) if self.copies else scaled, k, v], soon, late
 
-    def _save_softmax(self, products: tuple[object, ...], weights: Held) -> None:
+    def _save_softmax(self, products: tuple[Held, Held], weights: Held) -> None:
         """Put the backward pass of scores and softmax on the tape."""
 
-        def scores(grads: Stack, saved: tuple[object, ...] = products[:2]) -> None:
+        def scores(grads: Stack, saved: tuple[Held, Held] = products) -> None:
             v = grads.pop()
             g = grads.pop()
             made = [self.hold(self.q_count), self.hold(self._every)]
@@ -150,13 +156,7 @@ class Tables:
             grads.insert(-1, self.hold(self.table))
             del grads[-3]
 
-        def masked(grads: Stack, saved: object = products[2]) -> None:
-            grads.insert(-1, self.hold(self.table))
-            del grads[-3]
-
         self.net.tape.append(scores)
-        if self.eager:
-            self.net.tape.append(masked)
         self.net.tape.append(softmax)
 
     @property
