@@ -16,32 +16,9 @@ from contextlib import nullcontext
 import torch
 
 from gpt2lib.config import GPTConfig, OptimConfig, TrainConfig
-from gpt2lib.estimate import training_flops
+from gpt2lib.estimate import gpu_peak, training_flops
 from gpt2lib.model import GPT
 from gpt2lib.optim import make_optimizer
-
-GPUS: tuple[tuple[str, dict[str, float]], ...] = (
-    ("B200", {"bf16": 2250e12, "fp16": 2250e12, "tf32": 1125e12, "fp32": 75e12}),
-    ("H200", {"bf16": 989.5e12, "fp16": 989.5e12, "tf32": 494.7e12, "fp32": 67e12}),
-    ("H100 NVL", {"bf16": 835.5e12, "fp16": 835.5e12, "tf32": 417.5e12, "fp32": 60e12}),
-    ("H100 PCIe", {"bf16": 756e12, "fp16": 756e12, "tf32": 378e12, "fp32": 51e12}),
-    ("H100", {"bf16": 989.5e12, "fp16": 989.5e12, "tf32": 494.7e12, "fp32": 67e12}),
-    ("A100", {"bf16": 312e12, "fp16": 312e12, "tf32": 156e12, "fp32": 19.5e12}),
-    ("L40S", {"bf16": 362e12, "fp16": 362e12, "tf32": 183e12, "fp32": 91.6e12}),
-    ("L4", {"bf16": 121e12, "fp16": 121e12, "tf32": 60e12, "fp32": 30.3e12}),
-    ("T4", {"fp16": 65e12, "fp32": 8.1e12}),
-    ("V100-PCIE", {"fp16": 112e12, "fp32": 14e12}),
-    ("V100", {"fp16": 125e12, "fp32": 15.7e12}),
-    ("RTX 4090", {"bf16": 165.2e12, "fp16": 165.2e12, "tf32": 82.6e12, "fp32": 82.6e12}),
-    ("RTX 3090", {"bf16": 71e12, "fp16": 71e12, "tf32": 35.6e12, "fp32": 35.6e12}),
-)
-"""Part of a GPU's name, the more special one first, and its dense peaks in FLOP/s.
-
-Matrix units with sums in float32; where a data sheet prints the rate "with sparsity" only, half of
-it. Reference: NVIDIA's data sheets of B200 (HGX, one of eight), H200, H100 (SXM, PCIe, NVL), A100,
-L40S, L4, T4 and V100, and appendix A of its Ada and Ampere GA102 whitepapers for the RTX 4090 and
-RTX 3090.
-"""
 
 SIZE = 1024
 """Rows and columns of the matrices whose product is timed on a CPU: 2·1024³ FLOPs."""
@@ -67,22 +44,6 @@ def peak_flops(device: str, precision: str) -> float | None:
         return None
     tf32 = precision == "fp32" and torch.get_float32_matmul_precision() != "highest"
     return gpu_peak(torch.cuda.get_device_name(), "tf32" if tf32 else precision)
-
-
-def gpu_peak(name: str, precision: str) -> float | None:
-    """Return the peak of a GPU by its name, in FLOP/s; None for an unknown one.
-
-    Args:
-        name: what `torch.cuda.get_device_name` returns, such as "NVIDIA A100-SXM4-80GB".
-        precision: bf16, fp16, tf32 or fp32; a GPU without TF32 computes in fp32 instead.
-    """
-    words = name.replace("-", " ").split()
-    for known, peaks in GPUS:
-        wanted = known.replace("-", " ").split()
-        places = range(len(words) - len(wanted) + 1)
-        if any(words[i : i + len(wanted)] == wanted for i in places):
-            return peaks.get(precision, peaks["fp32"] if precision == "tf32" else None)
-    return None
 
 
 def matmul_flops(precision: str = "fp32", seconds: float = 0.4) -> float:

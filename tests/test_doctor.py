@@ -18,7 +18,7 @@ from gpt2lib.cli.watching import duration
 from gpt2lib.config import GPTConfig, TrainConfig, preset_names
 from gpt2lib.doctor import Finding
 from gpt2lib.errors import UserError
-from gpt2lib.estimate import training_flops
+from gpt2lib.estimate import gpu_peak, training_flops
 
 ROOT = Path(__file__).parents[1]
 
@@ -219,7 +219,7 @@ def test_accelerate_s_own_configuration(
     ],
 )
 def test_peaks_go_by_the_whole_name(name: str, precision: str, peak: float | None) -> None:
-    assert speed.gpu_peak(name, precision) == peak
+    assert gpu_peak(name, precision) == peak
 
 
 def test_mfu_counts_no_recomputation() -> None:

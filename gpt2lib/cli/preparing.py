@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gpt2lib.cli import costing
 from gpt2lib.cli.options import Parser, positional, preset_values, train_config
 from gpt2lib.cli.output import print_json, print_table, set_up_logging
 from gpt2lib.config import SIZES, DataConfig, GPTConfig, TrainConfig, preset_names
@@ -46,11 +47,12 @@ def prepare(argv: list[str]) -> int:
 
 
 def estimate(argv: list[str]) -> int:
-    """Run `gpt2lib estimate PRESET [--memory SIZE] [--json] [--any.field value]`."""
+    """Run `gpt2lib estimate PRESET [--memory SIZE] [--gpu NAME ...] [--any.field value]`."""
     parser = Parser(
         "estimate",
-        "PRESET [--memory SIZE] [--json] [--any.field value]",
-        "Say what a run would take: parameters, FLOPs, bytes, and which micro-batch fits.",
+        "PRESET [--memory SIZE] [--gpu NAME --gpus N --price AMOUNT] [--json] [--any.field value]",
+        "Say what a run would take: parameters, FLOPs, bytes, which micro-batch fits, and, on GPUs "
+        "that need not be here, time and money.",
         TrainConfig,
     )
     names = ", ".join([*preset_names(), *SIZES])
@@ -59,6 +61,7 @@ def estimate(argv: list[str]) -> int:
     parser.add_argument(
         "--memory", metavar="SIZE", help="what a run may take, such as 24GB; here: what is free"
     )
+    costing.add_options(parser)
     parser.add_fields()
     preset = positional(argv, flags=("--json",))
     if preset in SIZES:
@@ -72,7 +75,15 @@ def estimate(argv: list[str]) -> int:
     set_up_logging()
     from gpt2lib.estimate import estimate as estimate_run
 
-    found = estimate_run(*_for_here(train_config(values), values["memory"]))
+    config = costing.with_tokens(train_config(values), values["tokens"])
+    cluster = costing.read_cluster(values)
+    if cluster is None:
+        found = estimate_run(*_for_here(config, values["memory"]))
+    else:
+        config = costing.on_cluster(config, cluster)
+        size = _parse_bytes(values["memory"]) if values["memory"] else cluster.memory
+        found = estimate_run(config, size, cluster.gpus)
+        found["budget"] = costing.cost(config, cluster, found, size)
     if values["json"]:
         print_json(found)
     else:
@@ -98,6 +109,7 @@ def _estimate_table(found: dict[str, Any]) -> dict[str, str]:
         found[key] for key in ("parameters", "flops_per_token", "bytes", "run")
     )
     rows = {"parameters": f"{parameters['total']:,}"}
+    free = _bytes(found["memory"]["available"])
     rows |= {f"  {name}": f"{count:,}" for name, count in parameters["parts"].items()}
     return {
         **rows,
@@ -107,6 +119,7 @@ def _estimate_table(found: dict[str, Any]) -> dict[str, str]:
         "cache": f"{_bytes(size['kv_cache'])} to generate one full block",
         "tokens": f"{run['tokens']:,} in {run['steps']:,} steps of {run['tokens_per_step']:,}",
         "FLOPs": f"{run['flops']:.3g}",
+        **(costing.cost_rows(found["budget"], free) if "budget" in found else {}),
     }
 
 

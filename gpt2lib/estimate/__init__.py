@@ -11,12 +11,14 @@ from gpt2lib.estimate.counts import (
     parameter_parts,
     training_flops,
 )
+from gpt2lib.estimate.gpus import gpu_peak
 from gpt2lib.estimate.run import estimate, resolved_model
 
 __all__ = [
     "count_parameters",
     "estimate",
     "forward_flops",
+    "gpu_peak",
     "kv_cache_bytes",
     "memory",
     "parameter_parts",

@@ -19,8 +19,10 @@ from gpt2lib.estimate.fit import MARGIN, largest_that_fits, setting_of
 from gpt2lib.estimate.update import update_memory
 
 
-def estimate(config: TrainConfig, available: int | None = None) -> dict[str, Any]:
-    """Estimate a run on one process.
+def estimate(
+    config: TrainConfig, available: int | None = None, processes: int = 1
+) -> dict[str, Any]:
+    """Estimate a run; its memory is that of one process, which holds the whole model.
 
     The size of the vocabulary is the tokenizer's, as in training. A character tokenizer knows it
     only once it has read the text, so the text is read then.
@@ -28,7 +30,8 @@ def estimate(config: TrainConfig, available: int | None = None) -> dict[str, Any
     Args:
         config: the run. A device or precision of auto is taken as cpu, and as fp32 or, on a GPU,
             bf16; whoever can see the machine resolves them before.
-        available: bytes that the run may take; with it, the largest micro-batch is found.
+        available: bytes that a process may take; with it, the largest micro-batch is found.
+        processes: how many train together; batch_size is a multiple.
 
     Returns:
         Plain dictionaries, ready for JSON:
@@ -56,7 +59,7 @@ def estimate(config: TrainConfig, available: int | None = None) -> dict[str, Any
     tokens = config.steps * per_step
     of_parameters = memory(model, config.optim.name == "muon")
     forward = forward_flops(model)
-    of_update, described = _memory_of_update(config, model, available)
+    of_update, described = _memory_of_update(config, model, available, processes)
     return {
         "model": model.to_dict(),
         "parameters": {"total": count_parameters(model), "parts": parameter_parts(model)},
@@ -78,15 +81,15 @@ def estimate(config: TrainConfig, available: int | None = None) -> dict[str, Any
 
 
 def _memory_of_update(
-    config: TrainConfig, model: GPTConfig, available: int | None
+    config: TrainConfig, model: GPTConfig, available: int | None, processes: int
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Return the bytes of an update, and what they are the bytes of."""
     device = "cpu" if config.device == "auto" else config.device
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if device == "cuda" else "fp32"
-    share = config.batch_size
-    asked = setting_of(config, share, device, precision)
+    share = config.batch_size // processes
+    asked = setting_of(config, share, device, precision, processes)
     fits = None if available is None else largest_that_fits(model, asked, share, available)
     size = config.micro_batch or share
     if size == "auto":

@@ -1,0 +1,166 @@
+"""Time and money of a run on GPUs, from its FLOPs and from assumptions that are all said.
+
+    seconds = FLOPs / (GPUs · peak · MFU · efficiency)
+    GPU-hours = GPUs · seconds / 3600
+    money = GPU-hours · price
+
+The peak is the data sheet's. The share of it that a run reaches (MFU), the share of that which is
+left when GPUs wait for each other, and the price are not known to anyone before: they are set by
+who asks, and only the FLOPs are counted. With gradient checkpointing they include the products that
+are computed again, so `mfu` is then the share that all products take.
+
+Reference: Kaplan et al. 2020, section 2.1 (FLOPs); Chowdhery et al. 2022, appendix B (MFU).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2lib.config import GPTConfig
+from gpt2lib.errors import UserError, nearest
+from gpt2lib.estimate.fit import MARGIN, largest_that_fits
+from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
+from gpt2lib.estimate.sharded import largest_sharded, sharded_peak
+from gpt2lib.estimate.simulated import Setting
+from gpt2lib.estimate.update import update_memory
+
+MFU = 0.4
+"""Share of the peak, where nobody says another: an assumption."""
+TOKENS_PER_PARAMETER = 20
+"""What is best for the loss that a given number of FLOPs reaches.
+
+Reference: Hoffmann et al. 2022, table 3."""
+MACHINE = 8
+"""GPUs of one machine, which are connected more closely than machines are."""
+
+
+def assumed_efficiency(gpus: int) -> float:
+    """Return the share of their speed that so many GPUs keep: an assumption, not a measurement."""
+    return 1.0 if gpus == 1 else 0.95 if gpus <= MACHINE else 0.9
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """GPUs of one kind, and what is assumed of them.
+
+    Attributes:
+        gpu: part of its name, as in `gpus.GPUS`.
+        gpus: how many.
+        mfu: share of its peak that each reaches alone.
+        efficiency: share of that which is left of each when all work together; None takes
+            `assumed_efficiency`.
+        price: of one GPU for one hour, in any currency; None where money is not asked for.
+
+    Raises:
+        UserError: for an unknown GPU, or a number that cannot be.
+    """
+
+    gpu: str
+    gpus: int = 1
+    mfu: float = MFU
+    efficiency: float | None = None
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        if known_gpu(self.gpu) is None:
+            names = [name for name, _ in GPUS]
+            hint = nearest(self.gpu, names)
+            raise UserError(f"unknown gpu {self.gpu!r}{hint}; known are {', '.join(names)}")
+        if not 1 <= self.gpus <= 2**20:
+            raise UserError(f"gpus must be at least 1 and at most {2**20:,}, not {self.gpus}")
+        for name in ("mfu", "efficiency"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share <= 1:
+                raise UserError(
+                    f"{name} is a share, above 0 and at most 1, not {share}; 40 % is 0.4"
+                )
+        if self.price is not None and not 0 <= self.price < math.inf:
+            raise UserError(f"price must be 0 or more, and finite, not {self.price}")
+
+    @property
+    def kept(self) -> float:
+        """The efficiency that was set, or the assumed one."""
+        return assumed_efficiency(self.gpus) if self.efficiency is None else self.efficiency
+
+    def best_precision(self) -> str:
+        """Return bf16, or fp16 on a GPU that is too old for it."""
+        return "bf16" if gpu_peak(self.gpu, "bf16") else "fp16"
+
+    def peak(self, precision: str) -> float:
+        """Return the FLOP/s of one GPU; fp32 is TF32 where there is such a thing, as in training.
+
+        Raises:
+            UserError: if it does not compute in this precision.
+        """
+        found = gpu_peak(self.gpu, "tf32" if precision == "fp32" else precision)
+        if found is None:
+            raise UserError(
+                f"{known_gpu(self.gpu)} does not compute in {precision}; it can be fp16 or fp32"
+            )
+        return found
+
+    @property
+    def memory(self) -> int:
+        """Bytes of one GPU."""
+        return int(MEMORY[str(known_gpu(self.gpu))])
+
+
+def budget(flops: float, cluster: Cluster, precision: str) -> dict[str, Any]:
+    """Return what a run of so many FLOPs takes.
+
+    Args:
+        flops: of the whole run, on all GPUs together.
+        cluster: the GPUs, and what is assumed of them.
+        precision: fp32, bf16 or fp16.
+
+    Returns:
+        The assumptions, `gpu`, `gpus`, `precision`, `peak_flops` of one GPU, `mfu`, `efficiency`
+        and `price`; and `seconds`, `gpu_hours`, and `money`, None without a price.
+    """
+    peak = cluster.peak(precision)
+    seconds = flops / (cluster.gpus * peak * cluster.mfu * cluster.kept)
+    gpu_hours = cluster.gpus * seconds / 3600
+    return {
+        "gpu": known_gpu(cluster.gpu),
+        "gpus": cluster.gpus,
+        "precision": precision,
+        "peak_flops": peak,
+        "mfu": cluster.mfu,
+        "efficiency": cluster.kept,
+        "price": cluster.price,
+        "seconds": seconds,
+        "gpu_hours": gpu_hours,
+        "money": None if cluster.price is None else gpu_hours * cluster.price,
+    }
+
+
+def memory_per_gpu(
+    model: GPTConfig, setting: Setting, gpus: int, share: int, available: int
+) -> dict[str, dict[str, Any]]:
+    """Return what each of several GPUs holds, with whole copies of the model and with shares.
+
+    Args:
+        model: the shape, with its true vocabulary.
+        setting: how it is trained.
+        gpus: how many train together.
+        share: sequences of one GPU in an update.
+        available: bytes of one GPU.
+
+    Returns:
+        `copies` (data parallelism) and `shards` (FSDP2), each with `largest_micro_batch`, 0 if
+        none fits, the `peak` with it, or with one sequence, and whether that `fits`.
+    """
+    sizes = {
+        "copies": largest_that_fits(model, setting, share, available),
+        "shards": largest_sharded(model, setting, gpus, share, available),
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, size in sizes.items():
+        one = setting.of_micro_batch(size or 1, share // (size or 1))
+        copies = name == "copies"
+        peak = update_memory(model, one).peak if copies else sharded_peak(model, one, gpus)
+        fits = peak <= (1 - MARGIN) * available
+        found[name] = {"largest_micro_batch": size, "peak": peak, "fits": fits}
+    return found

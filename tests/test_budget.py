@@ -1,0 +1,309 @@
+"""Time, money and memory on GPUs, and how cost grows: by hand, and against itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2lib.cli import main
+from gpt2lib.cli.costing import long_duration
+from gpt2lib.config import GPTConfig
+from gpt2lib.errors import UserError
+from gpt2lib.estimate import count_parameters, training_flops
+from gpt2lib.estimate.budget import Cluster, assumed_efficiency, budget, memory_per_gpu
+from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
+from gpt2lib.estimate.sharded import gathered, largest_sharded, sharded_peak
+from gpt2lib.estimate.simulated import Setting
+from gpt2lib.estimate.update import update_memory
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import budget as budget_script  # noqa: E402
+
+SHAPE = GPTConfig(vocab_size=512, block_size=64, n_layer=8, n_head=4, n_embd=256)
+
+
+# ── time and money ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_hour_of_an_a100_by_hand() -> None:
+    """312e12 FLOP/s at 50 %, for an hour, are 5.616e17 FLOPs."""
+    found = budget(5.616e17, Cluster("A100", mfu=0.5, price=2.0), "bf16")
+    assert found["seconds"] == pytest.approx(3600)
+    assert found["gpu_hours"] == pytest.approx(1)
+    assert found["money"] == pytest.approx(2)
+    assert found["peak_flops"] == 312e12
+
+
+def test_many_gpus_divide_the_time_and_keep_the_money() -> None:
+    one = budget(1e20, Cluster("H100", price=3.0), "bf16")
+    eight = budget(1e20, Cluster("H100", 8, efficiency=1.0, price=3.0), "bf16")
+    assert eight["seconds"] == pytest.approx(one["seconds"] / 8)
+    assert eight["money"] == pytest.approx(one["money"])
+    less = budget(1e20, Cluster("H100", 8, efficiency=0.5, price=3.0), "bf16")
+    assert less["seconds"] == pytest.approx(one["seconds"] / 4)
+    assert less["money"] == pytest.approx(2 * one["money"])
+
+
+def test_efficiency_is_assumed_where_none_is_said() -> None:
+    kept = [budget(1e20, Cluster("H100", n), "bf16")["efficiency"] for n in (1, 8, 9, 64)]
+    assert kept == [assumed_efficiency(n) for n in (1, 8, 64, 64)]
+    assert kept[0] == 1
+    assert kept[0] > kept[1] > kept[2]
+
+
+@pytest.mark.parametrize(
+    ("field", "less", "more"),
+    [("mfu", 0.3, 0.5), ("gpus", 2, 4), ("efficiency", 0.5, 0.9)],
+)
+def test_more_of_it_is_faster(field: str, less: float, more: float) -> None:
+    settings: list[dict[str, Any]] = [{"gpus": 8, field: value} for value in (less, more)]
+    slow, fast = (budget(1e18, Cluster("L4", **s), "bf16")["seconds"] for s in settings)
+    assert fast < slow
+
+
+def test_without_a_price_there_is_no_money() -> None:
+    assert budget(1e18, Cluster("L4"), "bf16")["money"] is None
+    assert budget(1e18, Cluster("L4", price=0.0), "bf16")["money"] == 0
+
+
+def test_float32_is_tf32_where_there_is_such_a_thing() -> None:
+    assert Cluster("A100").peak("fp32") == 156e12
+    assert Cluster("T4").peak("fp32") == 8.1e12
+    assert (Cluster("T4").best_precision(), Cluster("A100").best_precision()) == ("fp16", "bf16")
+    with pytest.raises(UserError, match="T4 does not compute in bf16; it can be fp16 or fp32"):
+        Cluster("T4").peak("bf16")
+
+
+def test_every_gpu_is_known_by_its_own_name() -> None:
+    assert [known_gpu(name.lower()) for name, _ in GPUS] == [name for name, _ in GPUS]
+    assert set(MEMORY) == {name for name, _ in GPUS}
+    assert all(gpu_peak(name, "fp32") for name, _ in GPUS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"gpu": "H101"}, "unknown gpu 'H101'; did you mean 'H100'"),
+        ({"gpu": "H100", "gpus": 0}, "gpus must be at least 1"),
+        ({"gpu": "H100", "mfu": 0.0}, "mfu is a share, above 0 and at most 1, not 0.0"),
+        ({"gpu": "H100", "mfu": 40.0}, "40 % is 0.4"),
+        ({"gpu": "H100", "mfu": float("nan")}, "mfu is a share"),
+        ({"gpu": "H100", "efficiency": 1.01}, "efficiency is a share"),
+        ({"gpu": "H100", "price": -1.0}, "price must be 0 or more"),
+        ({"gpu": "H100", "price": float("inf")}, "price must be 0 or more, and finite"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Cluster(**settings)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (20, "20.0 seconds"),
+        (90, "1.5 minutes"),
+        (5400, "1.5 hours"),
+        (3.6e5, "4.2 days"),
+        (1e8, "3.2 years"),
+    ],
+)
+def test_durations_have_a_unit_that_suits(seconds: float, words: str) -> None:
+    assert long_duration(seconds) == words
+
+
+# ── memory of a GPU ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_gathered_by_hand() -> None:
+    d, block = 256, 12 * 256**2 + 13 * 256
+    outside = (512 + 64) * d + 2 * d
+    assert outside < block
+    assert gathered(SHAPE, accumulates=True) == 4 * (outside + 3 * block + block)
+    assert gathered(SHAPE, accumulates=False) == 4 * (outside + 3 * block + 2 * block)
+    wide = SHAPE.replace(vocab_size=50257, n_layer=1)
+    outside = (50257 + 64) * d + 2 * d
+    assert gathered(wide, accumulates=True) == 4 * (outside + block + outside)
+
+
+def test_shares_approach_what_every_process_needs_whole() -> None:
+    """With ever more processes only activations and gathered weights are left."""
+    peaks = [sharded_peak(SHAPE, Setting(2), n) for n in (2, 4, 8, 1000)]
+    assert peaks == sorted(peaks, reverse=True)
+    states = 12 * count_parameters(SHAPE)  # weights and two moments
+    assert peaks[0] - peaks[-1] >= states * (1 / 2 - 1 / 1000)
+    assert peaks[-1] > gathered(SHAPE, accumulates=False)
+
+
+def test_accumulated_gradients_stay_whole() -> None:
+    once, twice = (sharded_peak(SHAPE, Setting(2, n), 8) for n in (1, 2))
+    assert twice - once > 0.5 * 4 * count_parameters(SHAPE)
+
+
+def test_muon_works_on_whole_matrices() -> None:
+    few = SHAPE.replace(vocab_size=64, block_size=8)
+    with_muon, with_adamw = (sharded_peak(few, Setting(1, muon=m), 1000) for m in (True, False))
+    assert with_muon > with_adamw
+
+
+def test_a_model_too_large_for_one_gpu_fits_when_spread() -> None:
+    big = GPTConfig.preset("gpt2-xl")
+    setting = Setting(1, precision="bf16", device="cuda", processes=8)
+    found = memory_per_gpu(big, setting, 8, 8, 24 * 10**9)
+    assert not found["copies"]["fits"]
+    assert found["copies"]["largest_micro_batch"] == 0
+    alone = update_memory(big, setting.of_micro_batch(1, 8)).peak
+    assert found["copies"]["peak"] == alone > 24e9
+    assert found["shards"]["peak"] < alone
+
+
+def test_the_largest_spread_micro_batch_fits_and_the_next_does_not() -> None:
+    setting, share = Setting(1), 8
+    room = int(sharded_peak(SHAPE, setting.of_micro_batch(4, 2), 4) / 0.88) + 1
+    assert largest_sharded(SHAPE, setting, 4, share, room) == 4
+    assert largest_sharded(SHAPE, setting, 4, share, 10**12) == 8
+    assert largest_sharded(SHAPE, setting, 4, share, 10**3) == 0
+
+
+@pytest.mark.slow
+def test_spread_memory_is_what_is_measured() -> None:
+    """FSDP2 on two processes: within a tenth, and never a twentieth too little."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", str(ROOT / "tests" / "sharded_memory.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(rows) == 4
+    for row in rows:
+        assert 0.95 < row["estimated"] / row["measured"] < 1.1, row
+
+
+# ── the command line ────────────────────────────────────────────────────────────────────────────
+
+RUN = [
+    "estimate",
+    "gpt2",
+    "--gpu",
+    "h100",
+    "--gpus",
+    "8",
+    "--tokens",
+    "20x",
+    "--batch_size",
+    "512",
+    "--price",
+    "2.5",
+]
+
+
+def test_estimate_says_time_and_money(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*RUN, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    tokens = 20 * count_parameters(GPTConfig())
+    assert 0 <= found["run"]["tokens"] - tokens < 512 * 1024
+    spent, cost = found["run"]["tokens"] * training_flops(GPTConfig()), found["budget"]
+    assert cost["seconds"] == pytest.approx(spent / (8 * 989.5e12 * 0.4 * 0.95))
+    assert cost["gpu_hours"] == pytest.approx(8 * cost["seconds"] / 3600)
+    assert cost["money"] == pytest.approx(2.5 * cost["gpu_hours"])
+    assert found["memory"]["available"] == 80 * 10**9
+    assert found["memory"]["micro_batch"] == 64  # of one GPU
+    assert (
+        cost["memory_per_gpu"]["copies"]["largest_micro_batch"]
+        == (found["memory"]["largest_micro_batch"])
+    )
+    assert main(RUN) == 0
+    rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["time on 8 × H100"].strip() == long_duration(cost["seconds"])
+    assert rows["GPU-hours"].strip() == f"{cost['gpu_hours']:,.1f}"
+    assert rows["money"].strip() == f"{cost['money']:,.2f}, at 2.5 a GPU-hour"
+    assert "spread over them (FSDP2)" in rows
+
+
+def test_memory_and_precision_may_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*RUN, "--json", "--memory", "24GB", "--precision", "fp32", "--mfu", "0.2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["memory"]["available"] == 24 * 10**9
+    assert found["budget"]["peak_flops"] == 494.7e12
+    assert found["budget"]["mfu"] == 0.2
+
+
+def test_checkpointing_costs_time(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = []
+    for again in ("false", "true"):
+        assert main([*RUN, "--json", "--gradient_checkpointing", again]) == 0
+        seconds.append(json.loads(capsys.readouterr().out)["budget"]["seconds"])
+    assert 1.1 < seconds[1] / seconds[0] < 4 / 3
+
+
+def test_without_a_gpu_nothing_is_said_of_money(capsys: pytest.CaptureFixture[str]) -> None:
+    device = ["--memory", "1GB", "--device", "cpu"]
+    assert (
+        main(["estimate", "gpt2", "--json", "--tokens", "1.5k", "--batch_size", "1", *device]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert "budget" not in found
+    assert found["run"]["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--gpus 8", "--gpus needs --gpu, such as --gpu H100"),
+        ("--price 2", "--price needs --gpu"),
+        ("--gpu H101", "unknown gpu 'H101'; did you mean 'H100'"),
+        ("--gpu H100 --gpus 0", "--gpus must be at least 1"),
+        ("--gpu H100 --gpus 1.5", "--gpus must be of type int, not '1.5'"),
+        ("--gpu H100 --gpus 3", "batch_size 16 does not divide by 3 GPUs; --batch_size 15 does"),
+        ("--gpu H100 --gpus 64", "--batch_size 64 does"),
+        ("--gpu H100 --mfu 40", "--mfu is a share, above 0 and at most 1, not 40.0"),
+        ("--gpu H100 --price -1", "--price must be 0 or more"),
+        ("--gpu T4 --precision bf16", "T4 does not compute in bf16"),
+        ("--gpu H100 --device cpu", "leave one of them out"),
+        ("--tokens many", "--tokens must be a number such as 300B"),
+        ("--tokens 0", "--tokens must be a number such as 300B"),
+        ("--tokens 1e30", "--tokens must be a number such as 300B"),
+    ],
+)
+def test_bad_options_are_one_line(
+    options: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["estimate", "gpt2", *options.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_no_torch_for_gpus_that_are_elsewhere() -> None:
+    code = f"import sys; from gpt2lib.cli import main; main({RUN!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+# ── the table ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_table_has_every_size_and_number_of_gpus() -> None:
+    args = budget_script.options([])
+    time, memory, said = budget_script.document(args).split("\n\n", 2)
+    rows = [line.strip("| ").split(" | ") for line in time.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["124M", "124M", "350M", "350M", "1.5B", "1.5B"]
+    flops = 3e11 * training_flops(GPTConfig.preset("gpt2-xl"))
+    hours = flops / (989.5e12 * 0.4) / 3600
+    assert rows[-1][3:5] == [long_duration(3600 * hours), f"{2.5 * hours:,.0f}"]
+    assert rows[-1][7] == long_duration(3600 * hours / (64 * assumed_efficiency(64)))
+    assert len(memory.splitlines()) == 2 + 9
+    assert "40% of its data sheet's 989.5 TFLOP/s" in said
+    assert "measured none" in said
+
+
+def test_the_table_on_another_gpu() -> None:
+    args = budget_script.options(["--gpu", "T4", "--price", "0"])
+    page = budget_script.document(args)
+    assert "does not fit" in page
+    assert "65 TFLOP/s in fp16" in page
