@@ -13,13 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gpt2lib.data import IGNORE
-
-CHUNK = 2**25
-"""Most logits that exist at once: 667 rows of GPT-2's vocabulary.
-
-Fewer cost time, because the gradient of the head is added up once a chunk."""
-IN_CACHE = 2**20
-"""Logits that are turned into probabilities at a time on a CPU, so that they stay in its cache."""
+from gpt2lib.logit_chunks import rows_in_cache, rows_of_chunk
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,8 +76,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         w, target = weight.to(dtype), targets.flatten()  # (V, C), (N,)
         rows = x.flatten(0, -2).to(dtype)  # (N, C)
-        n_chunks = max(1, -(-len(rows) * len(w) // CHUNK))
-        size = max(1, -(-len(rows) // n_chunks))
+        size = rows_of_chunk(len(rows), len(w))
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
         grad_x = torch.empty_like(rows) if wanted else None
         grad_w: Tensor | None = None
@@ -92,14 +85,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 part = rows[start : start + size]  # (R, C)
                 logits = part @ w.t()  # (R, V)
                 loss += _to_gradient(logits, target[start : start + size], wanted)
-                if grad_x is None:
-                    continue
-                torch.mm(logits, w, out=grad_x[start : start + size])
-                if grad_w is not None and grad_w.dtype == dtype:
-                    grad_w.addmm_(logits.t(), part)  # (V, C)
-                else:  # a sum of 16-bit numbers needs more bits than they have
-                    added = logits.t() @ part
-                    grad_w = added.to(weight.dtype) if grad_w is None else grad_w.add_(added)
+                if grad_x is not None:
+                    torch.mm(logits, w, out=grad_x[start : start + size])
+                    if grad_w is None:
+                        grad_w = (logits.t() @ part).to(weight.dtype)  # (V, C)
+                    elif grad_w.dtype == dtype:
+                        grad_w.addmm_(logits.t(), part)
+                    else:  # a sum of 16-bit numbers needs more bits than they have
+                        _add(grad_w, logits.t() @ part)
+                del logits  # before the next are made
         ctx.grads = None if grad_x is None or grad_w is None else (grad_x.view(x.shape), grad_w)
         ctx.dtype = x.dtype
         return loss
@@ -124,13 +118,20 @@ def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
     kept = targets != IGNORE
     target = targets.where(kept, 0)[:, None]  # (R, 1)
     loss = torch.zeros((), dtype=torch.float32, device=logits.device)
-    size = max(1, IN_CACHE // logits.size(1)) if logits.device.type == "cpu" else len(logits)
+    size = rows_in_cache(len(logits), logits.size(1), logits.device.type)
     for start in range(0, len(logits), size):
         some = slice(start, start + size)
-        log_p = F.log_softmax(logits[some].float(), dim=-1)  # (r, V)
-        loss -= log_p.gather(1, target[some])[:, 0].where(kept[some], 0).sum()
+        p = F.log_softmax(logits[some].float(), dim=-1)  # (r, V), their logarithms as yet
+        loss -= p.gather(1, target[some])[:, 0].where(kept[some], 0).sum()
         if wanted:
-            p = log_p.exp_()
-            p.scatter_add_(1, target[some], torch.full_like(target[some], -1, dtype=p.dtype))
+            p.exp_().scatter_add_(1, target[some], torch.full_like(target[some], -1, dtype=p.dtype))
             logits[some] = p.mul_(kept[some, None])
+        del p  # its place in the cache is the next one's
     return loss
+
+
+def _add(total: Tensor, added: Tensor) -> None:
+    """Add 16-bit numbers to float32 ones; all at once, a CPU would first widen all of them."""
+    size = rows_in_cache(len(total), total.size(1), total.device.type)
+    for start in range(0, len(total), size):
+        total[start : start + size] += added[start : start + size]

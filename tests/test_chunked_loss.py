@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gpt2lib import GPT, GPTConfig, loss
+from gpt2lib import GPT, GPTConfig, logit_chunks
 from gpt2lib.data import IGNORE
 from gpt2lib.loss import linear_cross_entropy, next_token_loss
 
@@ -15,8 +15,8 @@ B, T, C, V = 3, 7, 16, 50
 @pytest.fixture(params=[1, 3 * V + 1, 5 * V, 2**25], ids=["row", "3 rows", "5 rows", "whole"])
 def chunk(request, monkeypatch):
     """Chunks of one row, of some rows with a shorter last one, and of all rows."""
-    monkeypatch.setattr(loss, "CHUNK", request.param)
-    monkeypatch.setattr(loss, "IN_CACHE", 2 * V)
+    monkeypatch.setattr(logit_chunks, "CHUNK", request.param)
+    monkeypatch.setattr(logit_chunks, "IN_CACHE", 2 * V)
     return request.param
 
 
@@ -69,7 +69,7 @@ def test_in_bf16_it_is_no_further_from_the_truth_than_autocast(chunk):
 
 
 def test_nothing_larger_than_a_chunk_of_logits_ever_exists(monkeypatch):
-    monkeypatch.setattr(loss, "CHUNK", 4 * V)
+    monkeypatch.setattr(logit_chunks, "CHUNK", 4 * V)
     rows = []
 
     class Watch(TorchDispatchMode):

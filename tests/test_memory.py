@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt2lib import attention, local_attention, memory, muon
+from gpt2lib import attention, local_attention, logit_chunks, memory, muon
 from gpt2lib.cli import main
 from gpt2lib.config import DataConfig, GPTConfig, OptimConfig, TrainConfig
 from gpt2lib.errors import UserError
@@ -141,6 +141,22 @@ def test_two_gradients_of_a_tied_matrix_are_added_as_pytorch_adds_them(precision
     update = update_memory(config, setting)
     assert update.moment == "backward pass of the embeddings"
     assert update.peak == pytest.approx(measured(config, setting), rel=0.01)
+
+
+@BOTH
+@pytest.mark.parametrize("cached", [1 << 16, 1 << 20])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("rows", [7, 8], ids=["uneven", "even"])
+def test_the_estimate_follows_a_loss_in_many_chunks(
+    rows: int, tied: bool, cached: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logit_chunks, "CHUNK", 1 << 19)
+    monkeypatch.setattr(logit_chunks, "IN_CACHE", cached)
+    config = BASE.replace(vocab_size=4001, n_layer=1, tie_weights=tied)
+    setting = Setting(rows, accumulation=2, precision=precision)
+    update = update_memory(config, setting)
+    assert update.moment == "loss"
+    assert update.peak == pytest.approx(measured(config, setting), rel=0.003)
 
 
 @pytest.mark.slow

@@ -69,24 +69,8 @@ class Layers:
         if not self.has_gradients:
             self.gradients.append(gradient)
 
-    def linear(self, x: Held, n_out: int, bias: bool, kind: str = "activations") -> Held:
-        """Map (N, n_in) to (N, n_out).
-
-        Args:
-            x: the input.
-            n_out: channels of the output.
-            bias: whether there is one.
-            kind: under what the output is counted.
-        """
-        read, weight = self._prepare_linear(x, n_out, bias, self.accumulate)
-        y = self.hold(self.tokens * n_out, self.width, kind)
-        del read, weight  # the tape has them
-        return y
-
-    def _prepare_linear(
-        self, x: Held, n_out: int, bias: bool, keep: Callable[[Held], None]
-    ) -> tuple[Held, Held | None]:
-        """Cast what autocast casts, and put the backward pass on the tape."""
+    def linear(self, x: Held, n_out: int, bias: bool) -> Held:
+        """Map (N, n_in) to (N, n_out)."""
         lowered = self.width < FULL
         n_in, cast_back = x.count // self.tokens, lowered and x.width == FULL
         weight: Held | None = None
@@ -99,7 +83,7 @@ class Layers:
         def accumulate(grads: Stack) -> None:
             while made:
                 last = made.pop()
-                keep(self.hold(last.count, FULL, "gradients") if lowered else last)
+                self.accumulate(self.hold(last.count, FULL, "gradients") if lowered else last)
 
         def to_full(grads: Stack) -> None:
             grads.append(self.hold(grads[-1].count, FULL))
@@ -117,7 +101,7 @@ class Layers:
         if cast_back:
             self.tape.append(to_full)
         self.tape.append(products)
-        return read, weight
+        return self.hold(self.tokens * n_out, self.width)
 
     def norm(self, x: Held) -> Held:
         """Normalise (N, C), in float32 where the stream is."""

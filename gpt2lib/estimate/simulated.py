@@ -13,6 +13,7 @@ from gpt2lib.estimate.kernels import attention, masks_of
 from gpt2lib.estimate.layers import FULL, Layers, Stack
 from gpt2lib.estimate.ledger import Held, Ledger
 from gpt2lib.estimate.tables import BOOL
+from gpt2lib.logit_chunks import rows_in_cache, rows_of_chunk
 
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a number in a matrix product, for every precision."""
@@ -142,9 +143,8 @@ class Model(Layers):
             del summed
         rows = hold(config.vocab_size * config.n_embd, FULL, "gradients")
         grads.pop()
-        if self.tied:  # two gradients of one matrix: added in place if autocast copied the head's
-            rows = self.tied[0] if self.width < FULL else hold(rows.count, FULL, "gradients")
-            self.tied.clear()
+        if self.tied:  # two gradients of one matrix: added in place to the one that waits
+            rows = self.tied.pop()
         self.accumulate(rows)
 
     def block(self, x: Held, layer: int) -> Held:
@@ -191,23 +191,40 @@ class Model(Layers):
         return y
 
     def loss(self, x: Held) -> Stack:
-        """Score every token of the vocabulary in float32; return the gradient to start from."""
-        config, hold = self.config, self.hold
-        scores = self.tokens * config.vocab_size
-        keep = self.tied.append if config.tie_weights else self.accumulate
+        """Score the tokens of the vocabulary chunk by chunk; return the gradient to start from.
+
+        What the loss works with counts as its own, the gradients made ahead too.
+        """
+        config, hold, tokens = self.config, self.hold, self.tokens
         self.ledger.moment = "loss"
-        read, weight = self._prepare_linear(x, config.vocab_size, False, keep)
-        logits = [hold(scores, self.width, "loss")]
-        del read, weight, x
-        if self.width < FULL:
-            logits.append(hold(scores, FULL, "loss"))
-        probabilities = hold(scores, FULL, "loss")
-        del logits
+        lowered, size = self.width < FULL, config.vocab_size * config.n_embd
+        copies = [hold(size, self.width, "casts of weights")] if lowered else []
+        if x.width > self.width:
+            copies.append(hold(x.count, self.width, "loss"))
+        grad_x = hold(x.count, self.width, "loss")
+        rows = rows_of_chunk(tokens, config.vocab_size)
+        head: Held | None = None
+        for n_rows in (rows, min(rows, tokens - rows)):  # the third is as the second
+            logits = hold(n_rows * config.vocab_size, self.width, "loss")
+            self._widen(n_rows, config.vocab_size, 2 if lowered else 1)
+            added = hold(size, self.width, "loss") if lowered and n_rows else None
+            if head is None:
+                head = hold(size, FULL, "loss")
+            elif added and self.device == "cpu":
+                self._widen(config.vocab_size, config.n_embd)
+            del logits, added
+        width = x.width
+        del copies, x
         self.casts.clear()
         self.ledger.moment = "backward pass of the loss"
-        grads = [hold(scores, FULL, "loss")]
-        grads[0] = hold(scores, FULL, "loss")
-        del probabilities
-        if self.width < FULL:
-            grads[0] = hold(scores, self.width, "loss")
+        grads = [hold(grad_x.count, width) if width > grad_x.width else grad_x]
+        del grad_x, head  # from now on it is a gradient like others
+        keep = self.tied.append if config.tie_weights else self.accumulate
+        keep(hold(size, FULL, "gradients"))
         return grads
+
+    def _widen(self, n_rows: int, n_columns: int, tables: int = 1) -> None:
+        """Work in float32 on as many rows of a table at a time as a cache holds."""
+        some = min(n_rows, rows_in_cache(n_rows, n_columns, self.device))
+        made = [self.hold(some * n_columns, FULL, "loss") for _ in range(tables)]
+        del made
