@@ -43,7 +43,8 @@ def estimate(
         generating one text of block_size tokens in float32; `activations`, the most that are held
         during an update of this run, and the same `activations_without_checkpointing` and
         `activations_with_checkpointing` of every block; `loss`, the most that a
-        chunk of logits takes, and the gradients that are made with it; and `peak`, the most of all that lives at once;
+        chunk of logits takes, and the gradients that are made with it; and `peak`, the most of all
+        that lives at once;
         `memory`, what the peak is of: `micro_batch`, `accumulation`, `precision`, `device`, the
         `moment` at which it comes, its `parts`, which add up to it, the bytes `available`, and
         whether the run `fits` into them with some room to spare, and the `largest_micro_batch`
