@@ -17,6 +17,7 @@ _HOME = {
     "TrainConfig": "config",
     "UserError": "errors",
     "export": "hub",
+    "for_decoding": "decoding",
     "generate": "sampling",
     "left_pad": "sampling",
     "load_config": "config",
@@ -32,6 +33,7 @@ __all__ = [
     "TrainConfig",
     "UserError",
     "export",
+    "for_decoding",
     "generate",
     "left_pad",
     "load_config",
@@ -45,6 +47,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gpt2lib.config import GPTConfig, TrainConfig, load_config
     from gpt2lib.data import prepare
+    from gpt2lib.decoding import for_decoding
     from gpt2lib.errors import UserError
     from gpt2lib.hub import export, load_pretrained, load_tokenizer_for
     from gpt2lib.model import GPT

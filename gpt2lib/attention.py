@@ -34,10 +34,15 @@ Places = tuple[Tensor, Tensor]
 """Where queries and keys stand, (n_query,) or (B, n_query), and (n_key,) or (B, n_key)."""
 
 
-def allowed_table(q: Tensor, k: Tensor, mask: Mask, places: Places | None) -> Tensor:
-    """Return who may look at whom, ready to be broadcast over (B, nh, n_query, n_key)."""
+def allowed_table(q: Tensor, k: Tensor, mask: Mask, places: Places | None) -> Tensor | None:
+    """Return who may look at whom, ready to be broadcast over (B, nh, n_query, n_key).
+
+    None means that all may look at all: so it is for one query, which stands last.
+    """
     if isinstance(mask, Written):
         return mask.allowed
+    if places is None and isinstance(mask, Causal) and q.size(-2) == 1:
+        return None
     if places is None:
         return dense(mask, q.size(-2), k.size(-2), q.device, n_head=q.size(1))
     return table(mask, *places, n_head=q.size(1))
@@ -65,7 +70,9 @@ def eager(
     q = q.reshape(B, k.size(1), -1, hs)  # (B, nkv, nh/nkv · n_query, hs)
     scores = (q / math.sqrt(hs)) @ k.transpose(-2, -1)  # (B, nkv, nh/nkv · n_query, n_key)
     scores = scores.view(B, nh, n_query, -1)
-    scores = scores + additive(allowed_table(scores, k, mask, places), scores)  # 0 or -inf
+    allowed = allowed_table(scores, k, mask, places)
+    if allowed is not None:
+        scores = scores + additive(allowed, scores)  # 0 or -inf
     weights = F.softmax(scores, dim=-1)  # (B, nh, n_query, n_key), each row sums to 1
     weights = F.dropout(weights, dropout, training=dropout > 0)
     y = weights.to(v.dtype).view(B, k.size(1), -1, k.size(2)) @ v
@@ -114,7 +121,22 @@ def attend(
     """Compute attention in the fastest way; arguments as in `eager`."""
     if places is None and q.size(-2) == k.size(-2):
         return kernel_for(q, mask, dropout)(q, k, v, mask, dropout)
-    return fused(q, k, v, mask, dropout, places)
+    # One query: the fused kernels prepare for many, and read shared keys once for each head.
+    lean = q.size(-2) == 1 and (q.dtype == torch.bfloat16 or q.size(1) != k.size(1))
+    form = eager if lean and q.device.type == "cpu" else fused
+    return form(q, k, v, mask, dropout, places)
+
+
+def step_mask(q: Tensor, k: Tensor, mask: Mask, places: Places | None, cache: LayerCache) -> Mask:
+    """Return the mask of a step, written out once for all layers that have the same one."""
+    if places is None and (q.size(-2) == k.size(-2) or isinstance(mask, Causal)):
+        return mask  # the kernels know it by name
+
+    def written() -> Mask:
+        allowed = allowed_table(q, k, mask, places)
+        return mask if allowed is None else Written(allowed)
+
+    return cache.once(mask, written)
 
 
 class CausalSelfAttention(nn.Module):
@@ -166,9 +188,10 @@ class CausalSelfAttention(nn.Module):
             for part in self.c_attn(x).split(self.widths, dim=2)
         )
         q, k, places = turn(q), turn(k), None
+        mask = self.mask if mask is None else mask
         if cache is not None:
             k, v, places = cache.extend(k, v)
-        mask = self.mask if mask is None else mask
+            q, mask = q.to(k.dtype), step_mask(q, k, mask, places, cache)
         y = attend(q, k, v, mask, self.dropout if self.training else 0.0, places)
-        y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
+        y = y.transpose(1, 2).reshape(B, T, C).to(x.dtype)  # heads side by side again
         return F.dropout(self.c_proj(y), self.dropout, self.training)  # (B, T, C)

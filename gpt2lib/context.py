@@ -30,34 +30,31 @@ class Context:
         self.idx = idx.new_zeros(B, self.block_size + 1)
         for row, length in enumerate(self.lengths):
             self.idx[row, :length] = idx[row, T - length :]
+        self.ends = torch.tensor(self.lengths, device=idx.device) - 1  # (B,), the last columns
         self.cache: KVCache | None = None
 
     def logits(self, to_come: int) -> Tensor:
         """Return the logits of the next token, (B, V); `to_come` more will be asked for at most."""
-        trunk, ends = self.model.transformer, self._ends()
+        trunk, ends = self.model.transformer, self.ends
         if self.cache is not None:
             last = self.idx.gather(1, ends[:, None])  # (B, 1)
             return self.model.lm_head(trunk(last, self.cache)[:, 0])  # type: ignore[no-any-return]
         longest = max(self.lengths)
         if self.use_cache:
             room = min(self.block_size, longest + to_come)
-            self.cache = KVCache(self.model.config, ends + 1, room)
+            self.cache = KVCache(self.model.config, ends + 1, room, self.model.cache_dtype)
         x = trunk(self.idx[:, :longest], self.cache)  # (B, T, C)
         x = x[torch.arange(len(x), device=x.device), ends]  # (B, C), each row's last token
         return self.model.lm_head(x)  # type: ignore[no-any-return]
 
     def append(self, token: Tensor) -> None:
         """Add a token to each row, (B,); a full row keeps its last half block."""
-        ends = self._ends()
-        self.idx.scatter_(1, ends[:, None] + 1, token[:, None])
+        self.ends = self.ends + 1
+        self.idx.scatter_(1, self.ends[:, None], token[:, None])
         self.lengths = [length + 1 for length in self.lengths]
         for row, length in enumerate(self.lengths):
             if length > self.block_size:
                 half = max(1, self.block_size // 2)
                 self.idx[row, :half] = self.idx[row, length - half : length].clone()
-                self.lengths[row] = half
+                self.lengths[row], self.ends[row] = half, half - 1
                 self.cache = None  # every place has moved: read anew
-
-    def _ends(self) -> Tensor:
-        """Return the column of each row's last token, (B,)."""
-        return torch.tensor(self.lengths, device=self.idx.device) - 1

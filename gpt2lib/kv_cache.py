@@ -10,12 +10,16 @@ Shapes: B batch, nkv key/value heads, hs head size, R slots of the ring, G globa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from gpt2lib.config import GPTConfig
+
+Found = TypeVar("Found")
 
 
 def slots(
@@ -48,21 +52,40 @@ class Read:
     Attributes:
         lengths: (B,), tokens of each row.
         longest: the largest of them.
+        even: whether all rows have as many.
+        found: what layers of one kind have worked out for this step already.
     """
 
     lengths: Tensor
     longest: int
+    even: bool
+    found: dict[Hashable, object] = field(default_factory=dict)
+
+    def advance(self) -> None:
+        """Count one more token in every row."""
+        self.lengths += 1
+        self.longest += 1
+        self.found.clear()
 
 
 class LayerCache:
     """The keys and values of one layer.
 
+    Args:
+        read: how far the rows have been read.
+        ring: slots for recent places.
+        kept: places that are kept for good.
+        dtype: what keys and values are kept in; by default as they come.
+
     Attributes:
         k, v: (B, nkv, R + G, hs), once something was read.
     """
 
-    def __init__(self, read: Read, ring: int, kept: tuple[int, ...]) -> None:
-        self.read, self.ring = read, ring
+    def __init__(
+        self, read: Read, ring: int, kept: tuple[int, ...], dtype: torch.dtype | None = None
+    ) -> None:
+        self.read, self.ring, self.dtype = read, ring, dtype
+        self.kind = (ring, kept)
         self.kept = torch.tensor(kept, dtype=torch.long, device=read.lengths.device)  # (G,)
         self.k: Tensor | None = None
         self.v: Tensor | None = None
@@ -75,26 +98,45 @@ class LayerCache:
 
         Returns:
             Keys and values to look at, and the places of queries and keys, (B, 1) and (B, n);
-            None means that the keys are those of the queries themselves.
+            None means that the keys stand at places 0 to n - 1 and the queries at the last ones.
         """
         if self.k is None or self.v is None:
             at = self.places(self.read.lengths - 1).clamp(0, k.size(2) - 1)  # (B, R + G)
             at = at[:, None, :, None].expand(-1, k.size(1), -1, k.size(3))
-            self.k, self.v = k.gather(2, at), v.gather(2, at)  # (B, nkv, R + G, hs)
+            self.k, self.v = (  # (B, nkv, R + G, hs)
+                part.gather(2, at).to(self.dtype or part.dtype) for part in (k, v)
+            )
             return k, v, None
-        place = self.read.lengths  # (B,), of the token that comes now
-        rows = torch.arange(len(place), device=place.device)
-        self.k[rows, :, place % self.ring] = k[:, :, 0]
-        self.v[rows, :, place % self.ring] = v[:, :, 0]
+        used = self.read.longest + 1
+        if self.read.even and used <= self.ring:  # every row writes the same slot: no indices
+            self.k.select(2, used - 1).copy_(k[:, :, 0])
+            self.v.select(2, used - 1).copy_(v[:, :, 0])
+            return self.k.narrow(2, 0, used), self.v.narrow(2, 0, used), None
+        rows, slot, held, now = self.once("slots", self._slots)
+        self.k[rows, :, slot] = k[:, :, 0].to(self.k.dtype)
+        self.v[rows, :, slot] = v[:, :, 0].to(self.v.dtype)
         if len(self.kept):
-            now = (self.kept == place[:, None])[:, None, :, None]  # (B, 1, G, 1)
             for old, new in ((self.k, k), (self.v, v)):
                 old[:, :, self.ring :] = torch.where(now, new, old[:, :, self.ring :])
-        held = self.places(place, twice=False)  # (B, R + G)
-        used = self.read.longest + 1
+        places = (self.read.lengths[:, None], held)  # (B, 1), (B, R + G)
         if used > self.ring:
-            return self.k, self.v, (place[:, None], held)
-        return self.k[:, :, :used], self.v[:, :, :used], (place[:, None], held[:, :used])
+            return self.k, self.v, places
+        return self.k[:, :, :used], self.v[:, :, :used], (places[0], held[:, :used])
+
+    def once(self, what: Hashable, find: Callable[[], Found]) -> Found:
+        """Return what `find` returns, worked out once a step for all layers of this kind."""
+        key = (what, self.kind)
+        if key not in self.read.found:
+            self.read.found[key] = find()
+        return self.read.found[key]  # type: ignore[return-value]
+
+    def _slots(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return where the next token goes, which place each slot holds then, and if it is kept."""
+        place = self.read.lengths  # (B,), of the token that comes now
+        rows = torch.arange(len(place), device=place.device)
+        held = self.places(place, twice=False)  # (B, R + G)
+        now = (self.kept == place[:, None])[:, None, :, None]  # (B, 1, G, 1)
+        return rows, place % self.ring, held, now
 
     def places(self, last: Tensor, twice: bool = True) -> Tensor:
         """Return which place each slot holds when `last`, (B,), was read; below 0 if none.
@@ -122,14 +164,21 @@ class KVCache:
         config: the shape of the model.
         lengths: (B,), tokens of each prompt.
         capacity: the most tokens that a row will have, at most block_size.
+        dtype: what keys and values are kept in; by default as they come.
     """
 
-    def __init__(self, config: GPTConfig, lengths: Tensor, capacity: int) -> None:
-        self.read = Read(lengths.clone(), int(lengths.max()))
+    def __init__(
+        self,
+        config: GPTConfig,
+        lengths: Tensor,
+        capacity: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        shortest, longest = int(lengths.min()), int(lengths.max())
+        self.read = Read(lengths.clone(), longest, even=shortest == longest)
         self.empty = True
-        shortest = int(lengths.min())
         self.layers = [
-            LayerCache(self.read, *slots(config, layer, capacity, shortest))
+            LayerCache(self.read, *slots(config, layer, capacity, shortest), dtype)
             for layer in range(config.n_layer)
         ]
 
@@ -142,8 +191,7 @@ class KVCache:
     def advance(self) -> None:
         """Count the tokens that all layers have read now."""
         if not self.empty:
-            self.read.lengths += 1
-            self.read.longest += 1
+            self.read.advance()
         self.empty = False
 
     def n_bytes(self) -> int:

@@ -153,8 +153,13 @@ class GPT(nn.Module):
 
     With the default configuration it has GPT-2 small's 124,439,808 parameters.
 
+    Attributes:
+        cache_dtype: what keys and values are kept in while it writes; None: as they are computed.
+
     Reference: Radford et al. 2019, section 2.3.
     """
+
+    cache_dtype: torch.dtype | None = None
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()

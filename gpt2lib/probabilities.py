@@ -103,3 +103,36 @@ def next_token_probabilities(
         probabilities = probabilities.masked_fill(dropped, 0.0)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)
     return probabilities
+
+
+def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw one token a row: the first at which the running sum passes a random number.
+
+    `torch.multinomial` draws a number for every token of the vocabulary; this draws one.
+
+    Args:
+        probabilities: (B, V), not below 0; a row need not sum to 1 exactly.
+        generator: where the random numbers come from; by default torch's own.
+
+    Returns:
+        (B,), never a token of probability 0.
+
+    Reference: Devroye 1986, section III.2.1 (inversion by sequential search).
+    """
+    # In float32 the running sum would swallow tokens below 6e-8.
+    wide = torch.float32 if probabilities.device.type == "mps" else torch.float64
+    reached = probabilities.cumsum(-1, dtype=wide)  # (B, V)
+    at = torch.rand(
+        len(reached), 1, generator=generator, dtype=wide, device=probabilities.device
+    )  # (B, 1), below 1
+    token = torch.searchsorted(reached, at * reached[:, -1:], right=True)  # (B, 1)
+    return token[:, 0].clamp(max=probabilities.size(-1) - 1)  # if rounding took `at` to the end
+
+
+def choose(logits: Tensor, choice: Choice, generator: torch.Generator | None = None) -> Tensor:
+    """Choose the next token of each row, (B,), from logits, (B, V)."""
+    if choice.temperature < GREEDY_BELOW:
+        return logits.argmax(-1)
+    return draw(
+        next_token_probabilities(logits, choice.temperature, choice.top_k, choice.top_p), generator
+    )

@@ -17,7 +17,7 @@ from torch import Tensor
 from gpt2lib.context import Context
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
-from gpt2lib.probabilities import Choice, next_token_probabilities, penalise
+from gpt2lib.probabilities import Choice, choose, penalise
 
 
 class Options(TypedDict, total=False):
@@ -102,18 +102,19 @@ def next_tokens(
     model.eval()
     try:
         context = Context(model, idx.long(), pad, use_cache)
-        seen = _seen(idx, pad, model.config.vocab_size)
+        penalised = repetition_penalty != 1
+        seen = _seen(idx, pad, model.config.vocab_size) if penalised else None
         for i in range(max_new_tokens):
             logits = context.logits(max_new_tokens - i - 1).float()  # (B, V)
-            if bool(logits.isnan().any()):
-                raise UserError("the model gives no numbers (NaN) as logits; it has diverged")
-            if repetition_penalty != 1:
+            if not bool(logits.amax(-1).isfinite().all()):  # a NaN is the largest of its row
+                raise UserError(
+                    "the model gives no numbers (NaN) or infinite ones as logits; it has diverged"
+                )
+            if seen is not None:
                 logits = penalise(logits, seen, repetition_penalty)
-            probabilities = next_token_probabilities(
-                logits, choice.temperature, choice.top_k, choice.top_p
-            )
-            token = torch.multinomial(probabilities, 1, generator=generator)[:, 0]  # (B,)
-            seen.scatter_(1, token[:, None], True)
+            token = choose(logits, choice, generator)  # (B,)
+            if seen is not None:
+                seen.scatter_(1, token[:, None], True)
             context.append(token)
             yield token
     finally:

@@ -1,0 +1,266 @@
+"""A copy of a model that only writes, with weights of fewer bytes.
+
+To write one token a model reads every weight once and multiplies it once. Memory is slower than
+multiplying, so the bytes of the weights decide the speed: 4 a weight in float32, 2 in bf16, and
+1 in int8. On a CPU the weights are also laid out as the kernels want to read them, once instead
+of at every product.
+
+Shapes: B batch, T time, C channels, V vocabulary; N outputs and K inputs of a linear layer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gpt2lib.errors import UserError
+from gpt2lib.loss import next_token_loss
+from gpt2lib.model import GPT
+
+Weights = Literal["fp32", "bf16", "int8"]
+
+WIDEN_FROM = 20
+"""Rows from which `Int8Linear` writes its weights out in bf16 for a product on a CPU.
+
+The kernel for 8 bits takes as long for each further row as for the first; a product of bf16 does
+not (`python benchmarks/decode.py --products` prints both)."""
+
+BF16_FROM = 5_000_000
+"""Parameters from which bf16 is faster on a CPU; the weights of a smaller model lie in its caches.
+
+`python benchmarks/decode.py --sizes` prints the comparison."""
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round a matrix to whole numbers of 8 bits, with one scale a row.
+
+    Row n is scaled by s = max |w| / 127, rounded up to bf16, and q = round(w / s). So the error of
+    a weight is at most s / 2, which is 1/254 of the largest weight of its row (and up to 1/128 of
+    that more, from the rounding of s). The error of an output is at most s / 2 · Σ |x|.
+
+    Args:
+        weight: (N, K), finite.
+
+    Returns:
+        q, (N, K) int8 from -127 to 127, and s, (N, 1) bf16: q · s is near the weight.
+
+    Raises:
+        UserError: for a weight that is not a number, or infinite.
+
+    Reference: Jacob et al. 2018, section 2.1, with the zero point at 0; Dettmers et al. 2022,
+    section 2 (one scale a row).
+    """
+    weight = weight.detach().float()
+    largest = weight.abs().amax(1, keepdim=True)  # (N, 1)
+    if not bool(largest.isfinite().all()):
+        raise UserError("the weights hold values that are no numbers (NaN) or infinite")
+    exact = (largest / 127).clamp(min=torch.finfo(torch.bfloat16).tiny)  # a row of zeros, too
+    scale = exact.bfloat16()
+    # Rounded down, the largest weight would be 128 steps away from 0, beyond the 8 bits.
+    # The bits of a positive number, read as a whole number and raised by 1, are the next one up.
+    above = (scale.view(torch.int16) + 1).view(torch.bfloat16)
+    scale = torch.where(scale.float() < exact, above, scale)
+    return (weight / scale.float()).round().to(torch.int8), scale
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weight lies in memory as oneDNN's kernel for this CPU reads it.
+
+    Args:
+        weight: (N, K), in the dtype to compute in.
+        bias: (N,), or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.register_buffer("bias", bias)
+        # No buffer: other devices and dtypes do not know this layout.
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., K) to (..., N)."""
+        return torch.ops.mkldnn._linear_pointwise.default(  # type: ignore[no-any-return]
+            x, self.packed, self.bias, "none", [], ""
+        )
+
+    def n_bytes(self) -> int:
+        """Return the bytes of the weight."""
+        return int(torch.ops.mkldnn._nbytes(self.packed))
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with a weight of 8 bits; it computes in bf16, or whatever its input has.
+
+    Attributes:
+        q, scale: (N, K) and (N,), as `quantise` returns them.
+
+    Args:
+        q, scale: as `quantise` returns them.
+        bias: (N,), or None.
+    """
+
+    def __init__(self, q: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = q.shape
+        self.q: Tensor
+        self.scale: Tensor
+        self.register_buffer("q", q)
+        self.register_buffer("scale", scale.flatten())
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., K) to (..., N)."""
+        rows = x.reshape(-1, self.in_features)  # (rows, K)
+        if rows.is_cpu and rows.size(0) < WIDEN_FROM:
+            y = torch.ops.aten._weight_int8pack_mm.default(rows, self.q, self.scale)  # (rows, N)
+        else:
+            y = F.linear(rows, self.q.to(x.dtype)) * self.scale
+        y = y if self.bias is None else y + self.bias
+        return y.view(*x.shape[:-1], self.out_features)  # type: ignore[no-any-return]
+
+
+class Int8Embedding(nn.Module):
+    """An embedding that reads its rows from an `Int8Linear` head, as a tied one does.
+
+    Args:
+        head: (V, C), the output head.
+    """
+
+    def __init__(self, head: Int8Linear) -> None:
+        super().__init__()
+        self.q: Tensor
+        self.scale: Tensor
+        self.register_buffer("q", head.q)
+        self.register_buffer("scale", head.scale)
+
+    def forward(self, idx: Tensor) -> Tensor:
+        """Map (B, T) to (B, T, C)."""
+        return F.embedding(idx, self.q).to(self.scale.dtype) * self.scale[idx][..., None]
+
+
+def fastest_weights(model: GPT) -> Literal["fp32", "bf16"]:
+    """Return the weights with which a model writes fastest here without visible loss.
+
+    That is bf16 where the device has instructions for it and the model is not small. The answer
+    depends on the machine and the model alone and is not timed, so that a seed repeats its text.
+    """
+    device = model.transformer.wte.weight.device.type
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch's own names
+    native = any(getattr(torch.cpu, name, bool)() for name in known)
+    large = model.num_parameters() >= BF16_FROM
+    return "bf16" if device == "cpu" and native and large else "fp32"
+
+
+class DecodingGPT(GPT):
+    """A model that only writes; `for_decoding` makes it.
+
+    Args:
+        model: the model to copy.
+        weights: fp32, bf16 or int8.
+    """
+
+    def __init__(self, model: GPT, weights: Weights) -> None:
+        nn.Module.__init__(self)  # not GPT's: the parts are copies of the model's
+        trunk, head = model.transformer, model.lm_head
+        dtype = torch.float32 if weights == "fp32" else torch.bfloat16
+        # A deep copy takes what stands here instead of copying it.
+        instead: dict[int, Any] = {}
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                instead[id(module)] = _linear(module, weights, dtype)
+            else:
+                parameters = module.parameters(recurse=False)
+                instead |= {
+                    id(p): nn.Parameter(p.detach().to(dtype, copy=True)) for p in parameters
+                }
+        if weights == "int8" and head.weight is trunk.wte.weight:
+            instead[id(trunk.wte)] = Int8Embedding(instead[id(head)])
+        self.config, self.weights = model.config, weights
+        self.transformer, self.lm_head = copy.deepcopy((trunk, head), instead)
+        self.of_parameters = model.num_parameters()
+        self.here = torch.zeros((), dtype=dtype, device=trunk.wte.weight.device)
+        if self.here.is_cpu:
+            self.cache_dtype = torch.float32  # one query in bf16 is the slower one on a CPU
+        self.requires_grad_(False).eval()
+
+    def forward(self, idx: Tensor, targets: Any = None, documents: Any = None) -> Any:
+        """Return logits or the loss, as `GPT` does; for the loss all logits are held."""
+        logits = super().forward(idx, documents=documents)
+        return logits if targets is None else next_token_loss(logits, targets)
+
+    def train(self, mode: bool = True) -> Self:
+        """Refuse to train."""
+        if mode:
+            raise UserError(
+                f"a model with {self.weights} weights for decoding does not train; train the "
+                f"model that it was made from"
+            )
+        return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Refuse another device or dtype: the layout of the weights belongs to this one."""
+        there = fn(self.here)
+        if (there.device, there.dtype) != (self.here.device, self.here.dtype):
+            raise UserError(
+                f"a model for decoding stays on {self.here.device} with {self.weights} weights; "
+                f"move the model that it was made from, and call for_decoding again"
+            )
+        return self
+
+    def num_parameters(self) -> int:
+        """Count the parameters of the model that it was made from."""
+        return self.of_parameters
+
+    def n_bytes(self) -> int:
+        """Return the bytes of all weights, a shared one counted once."""
+        held = {t.data_ptr(): t.nbytes for t in (*self.parameters(), *self.buffers())}
+        packed = (m.n_bytes() for m in self.modules() if isinstance(m, PackedLinear))
+        return sum(held.values()) + sum(packed)
+
+
+def _linear(layer: nn.Linear, weights: Weights, dtype: torch.dtype) -> nn.Module:
+    """Return what takes the place of a linear layer."""
+    bias = None if layer.bias is None else layer.bias.detach().to(dtype, copy=True)
+    if weights == "int8":
+        return Int8Linear(*quantise(layer.weight), bias)
+    weight = layer.weight.detach().to(dtype)
+    if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return PackedLinear(weight, bias)
+    made = nn.Linear(layer.in_features, layer.out_features, bias is not None, device="meta")
+    made.weight = nn.Parameter(weight.clone())
+    made.bias = None if bias is None else nn.Parameter(bias)
+    return made
+
+
+def for_decoding(model: GPT, weights: Weights = "bf16") -> DecodingGPT:
+    """Return a copy of a model that writes faster; `generate` and `stream` take it.
+
+    fp32 changes nothing but the layout. bf16 keeps 8 significant bits of each weight and
+    computes in bf16; keys and values are kept in float32 on a CPU. int8 rounds each weight of the
+    linear layers, and of a tied embedding, as `quantise` does, and computes in bf16, too. It pays
+    for a few texts at a time; on a CPU, 16 are faster in bf16.
+
+    Args:
+        model: the model, which stays as it is.
+        weights: fp32, bf16 or int8.
+
+    Raises:
+        UserError: for other weights, for a model that is a copy of this kind already, and for
+            int8 if a weight is not finite.
+    """
+    if weights not in get_args(Weights):
+        raise UserError(f"weights must be {', '.join(get_args(Weights))}, not {weights!r}")
+    if isinstance(model, DecodingGPT):
+        raise UserError(
+            f"the model has {model.weights} weights for decoding already; pass the model that it "
+            f"was made from"
+        )
+    return DecodingGPT(model, weights)
