@@ -24,3 +24,9 @@ def keep_freed_memory() -> bool:
     libc.mallopt(M_TRIM_THRESHOLD, -1)
     libc.mallopt(M_TOP_PAD, 1 << 28)
     return True
+
+
+def give_back_freed_memory() -> None:
+    """Give back what is free now: after work of another size than that of the steps to come."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

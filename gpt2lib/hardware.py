@@ -14,7 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from gpt2lib.allocator import keep_freed_memory
+from gpt2lib.allocator import give_back_freed_memory, keep_freed_memory
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
 
@@ -114,4 +114,5 @@ def time_precisions(model: GPT, idx: Tensor, repeats: int = 3) -> dict[str, floa
                 loss.backward()
                 taken.append(time.perf_counter() - started)
     model.zero_grad(set_to_none=True)
+    give_back_freed_memory()  # float32 took more than bf16 will, and would go on to hold it
     return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}

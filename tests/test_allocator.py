@@ -1,0 +1,54 @@
+"""How the C library hands out memory: kept when it is freed, given back when that is asked."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = """
+import json, sys
+from pathlib import Path
+from gpt2lib.allocator import give_back_freed_memory, keep_freed_memory
+
+def resident():
+    rows = dict(r.split(":", 1) for r in Path("/proc/self/status").read_text().splitlines())
+    return int(rows["VmRSS"].split()[0]) / 1000
+
+told = keep_freed_memory() if sys.argv[1] == "kept" else None
+before = resident()
+blocks = [bytearray(10_000_000) for _ in range(20)]
+last = bytearray(100)  # above them: what is free lies inside, not at the end
+held = resident() - before
+del blocks
+freed = resident() - before
+give_back_freed_memory()
+print(json.dumps([told, held, freed, resident() - before, "torch" in sys.modules]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks to glibc")
+@pytest.mark.parametrize("how", ["kept", "as it comes"])
+def test_freed_memory_is_kept_until_it_is_given_back(how: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, how],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    told, held, freed, given_back, torch = json.loads(done.stdout)
+    assert held > 190
+    assert told is (True if how == "kept" else None)
+    assert freed > 190 if how == "kept" else freed < 30
+    assert given_back < 30 and not torch
+
+
+def test_another_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpt2lib import allocator
+
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", None)
+    assert allocator.keep_freed_memory() is False
+    allocator.give_back_freed_memory()
