@@ -81,6 +81,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "commit": commit.stdout.strip(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
 
@@ -118,8 +119,16 @@ def main(argv: list[str] | None = None) -> int:
     for peer, why in peers.missing.items():
         say(f"skipped: {peer}: {why}")
     about = machine()
-    kept: dict[str, Any] = {"machine": about, "quick": args.quick, "missing": peers.missing}
-    print(f"{about['cpu']}, {about['cores']} cores; torch {about['versions']['torch']}\n")
+    kept: dict[str, Any] = {
+        "machine": about,
+        "quick": args.quick,
+        "missing": peers.missing,
+        "seconds": {},
+    }
+    print(f"{about['cpu']}, {about['cores']} cores; torch {about['versions']['torch']}")
+    if about["load"] is not None:
+        print(f"Load before the first measurement: {about['load']:.1f} (near 0: a calm machine)")
+    print()
     found: dict[str, Any] = {}
     device = find_device(args.device)
     workloads, goals = (GPU, GPU_GOALS) if device == "cuda" else (CPU, CPU_GOALS)
@@ -142,7 +151,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"### {workload.title}\n\n{training_table(found[name])}\n")
             peak = ", ".join(f"{p} {f / 1e9:,.0f}" for p, f in measured.peaks.items())
             print(f"Peak of a matrix product, GFLOP/s: {peak}.\n", flush=True)
-        say(f"  {time.perf_counter() - started:.0f} s")
+        kept["seconds"][name] = round(time.perf_counter() - started)
+        say(f"  {kept['seconds'][name]} s")
     kept["summary"] = found
     rows = [row for goal in goals if (row := goal_row(goal, found))]
     if rows:

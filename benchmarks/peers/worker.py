@@ -3,7 +3,7 @@
     python benchmarks/peers/worker.py SPEC
 
 SPEC is JSON: `peer`, `shape` (GPTConfig's names), `batch`, `device`, `tuned` (bf16 and our
-allocator's settings), and, where they apply, `path`, `checkpointing`, `threads`.
+allocator's settings), and, where they apply, `path` (nanoGPT's), `checkpointing`, `precision`.
 """
 
 from __future__ import annotations
@@ -40,16 +40,10 @@ def prepare(spec: dict[str, Any]) -> None:
 def main() -> None:
     """Serve until stdin ends."""
     channel, spec = Channel(), json.loads(sys.argv[1])
-    if spec["device"] == "auto":
-        import torch
-
-        spec["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     channel.device = spec["device"]
     prepare(spec)
     import torch
 
-    if spec.get("threads"):
-        torch.set_num_threads(spec["threads"])
     if (spec["tuned"] or spec["peer"] in FULLY_SHIPPED) and spec["device"] == "cuda":
         torch.set_float32_matmul_precision("high")
     torch.manual_seed(0)
