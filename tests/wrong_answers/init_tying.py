@@ -300,3 +300,63 @@ def by_address(model):
             tensors[name] = tensor
             seen.add(tensor.data_ptr())
     return tensors
+
+
+# ── asleep-at-first ─────────────────────────────────────────────────────────────────────────────
+
+
+@wrong("asleep-at-first", "what-is-zero", says="neither is 0")
+def all_zero_matrices(model):
+    return sorted(n for n, p in model.named_parameters() if p.dim() == 2 and not p.any())
+
+
+@wrong("asleep-at-first", "whole-blocks", says="wakes the others")
+def everything_inside(model):
+    inside = model.transformer.h.named_parameters(prefix="transformer.h")
+    return sorted(name for name, _ in inside)
+
+
+@wrong("asleep-at-first", "bias-behind-the-zeros", says="added after the zeros")
+def only_the_weight_is_awake(model):
+    names = []
+    for name, _ in model.named_parameters():
+        if name.startswith("transformer.h.") and not name.endswith("c_proj.weight"):
+            names.append(name)
+    return sorted(names)
+
+
+@wrong("asleep-at-first", "matrices-only", says="sleep, too")
+def what_reads(model):
+    ends = ("c_attn.weight", "c_fc.weight")
+    return sorted(name for name, _ in model.named_parameters() if name.endswith(ends))
+
+
+@wrong("asleep-at-first", "all-but-c-proj", says="goes past the blocks")
+def behind_a_zero(model):
+    return sorted(name for name, _ in model.named_parameters() if "c_proj" not in name)
+
+
+@wrong("asleep-at-first", "mlp-only", says="c_proj of its own")
+def forgets_attention(model):
+    marks = (".mlp.c_fc.", ".ln_2.")
+    return sorted(n for n, _ in model.named_parameters() if any(mark in n for mark in marks))
+
+
+@wrong("asleep-at-first", None, says="expected")
+def nothing_sleeps(model):
+    return []
+
+
+@fails("asleep-at-first", says="NoneType")
+def no_gradient_yet(model):
+    return sorted(name for name, p in model.named_parameters() if not p.grad.any())
+
+
+@right("asleep-at-first")
+def measured(model):
+    idx = torch.randint(model.config.vocab_size, (4, model.config.block_size))
+    model.zero_grad()
+    model(idx, idx.flip(1))[0].backward()
+    found = sorted(name for name, p in model.named_parameters() if not p.grad.any())
+    model.zero_grad()
+    return found
