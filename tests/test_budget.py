@@ -24,6 +24,7 @@ from gpt2lib.estimate.update import update_memory
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import budget as budget_script  # noqa: E402
+from exponents import exponent, exponents, report  # noqa: E402
 
 SHAPE = GPTConfig(vocab_size=512, block_size=64, n_layer=8, n_head=4, n_embd=256)
 
@@ -126,7 +127,7 @@ def test_what_is_gathered_by_hand() -> None:
     outside = (512 + 64) * d + 2 * d
     assert outside < block
     assert gathered(SHAPE, accumulates=True) == 4 * (outside + 3 * block + block)
-    assert gathered(SHAPE, accumulates=False) == 4 * (outside + 3 * block + 2 * block)
+    assert gathered(SHAPE, accumulates=False) == 4 * (outside + 3 * block + 3 * block)
     wide = SHAPE.replace(vocab_size=50257, n_layer=1)
     outside = (50257 + 64) * d + 2 * d
     assert gathered(wide, accumulates=True) == 4 * (outside + block + outside)
@@ -173,14 +174,14 @@ def test_the_largest_spread_micro_batch_fits_and_the_next_does_not() -> None:
 
 @pytest.mark.slow
 def test_spread_memory_is_what_is_measured() -> None:
-    """FSDP2 on two processes: within a tenth, and never a twentieth too little."""
+    """FSDP2 on two processes: within an eighth; how fast gradients are sent moves it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", str(ROOT / "tests" / "sharded_memory.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(rows) == 4
     for row in rows:
-        assert 0.95 < row["estimated"] / row["measured"] < 1.1, row
+        assert 7 / 8 < row["estimated"] / row["measured"] < 9 / 8, row
 
 
 # ── the command line ────────────────────────────────────────────────────────────────────────────
@@ -302,8 +303,68 @@ def test_the_table_has_every_size_and_number_of_gpus() -> None:
     assert "measured none" in said
 
 
+def test_the_page_shows_what_the_command_prints() -> None:
+    """If this fails, put the output of `python benchmarks/budget.py` at the end of the page."""
+    page = (ROOT / "benchmarks" / "SCALING.md").read_text(encoding="utf-8")
+    assert page.endswith("\n\n" + budget_script.document(budget_script.options([])) + "\n")
+
+
 def test_the_table_on_another_gpu() -> None:
     args = budget_script.options(["--gpu", "T4", "--price", "0"])
     page = budget_script.document(args)
     assert "does not fit" in page
     assert "65 TFLOP/s in fp16" in page
+
+
+# ── exponents ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("power", "factor"), [(1.0, 3.0), (2.0, 1e-6), (0.0, 5.0), (-0.5, 40.0)])
+def test_the_exponent_of_a_power_law_is_found(power: float, factor: float) -> None:
+    sizes = [1, 2, 8, 64, 100]
+    assert exponent(sizes, [factor * size**power for size in sizes]) == pytest.approx(power)
+
+
+def test_the_exponent_is_that_of_the_line_with_the_least_squares() -> None:
+    """Through log2 points (0, 0), (1, 0), (2, 3) the slope is 3/2."""
+    assert exponent([1, 2, 4], [1, 1, 8]) == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="two different sizes"):
+        exponent([4, 4], [1, 2])
+
+
+def test_sweeps_are_fitted_apart_and_in_their_upper_half() -> None:
+    """Cost 100 + size²: the constant hides the square where size is small."""
+    rows: list[dict[str, Any]] = []
+    for sweep, power in (("width", 2), ("depth", 1)):
+        for size in (1, 4, 16, 256, 1024):
+            cost = {"ms": {1: 100 + size**power}, "flops": size**power}
+            rows.append({"sweep": sweep, "size": size, **cost, "bytes": 7, "estimated_bytes": size})
+    found = exponents(rows, [1])
+    assert list(found) == ["width", "depth"]
+    assert found["width"]["FLOPs"] == pytest.approx([2, 2])
+    assert found["depth"]["FLOPs"] == pytest.approx([1, 1])
+    assert found["width"]["bytes"] == pytest.approx([0, 0], abs=1e-9)
+    whole, upper = found["width"]["ms, 1 thr."]
+    assert whole < upper < 2
+    assert upper == pytest.approx(exponent([16, 256, 1024], [356, 65636, 1048676]))
+
+
+def test_the_report_says_every_point_and_exponent(capsys: pytest.CaptureFixture[str]) -> None:
+    shares = {"attention, scores and sums": 0.25, "output head": 0.5}
+    rows = [
+        {
+            **{"sweep": "depth", "size": n, "tokens": 64, "flops": n, "parameters": 10**6 * n},
+            **{"ms": {1: 8.0 * n, 2: 4.0 * n}, "tokens_per_second": {1: 8000 / n, 2: 16000 / n}},
+            **{"mfu": {1: 0.5, 2: 0.25}, "bytes": 10**7 * n, "estimated_bytes": 11 * 10**6 * n},
+            "shares": shares,
+        }
+        for n in (1, 2, 4)
+    ]
+    report(rows, exponents(rows, [1, 2]), [1, 2])
+    out = capsys.readouterr().out
+    point = next(line for line in out.splitlines() if line.startswith("| depth | 4 |"))
+    cells = point.strip("| ").split(" | ")
+    assert cells[3:6] == ["4.00 M", "32.0", "16.0"]
+    assert cells[-4:] == ["2.00", "40.0 MB", "44.0 MB", "1.10"]  # speed-up, peak, estimated, ratio
+    assert "| depth | 1.00, 1.00 | 1.00, 1.00 | 1.00, 1.00 | 1.00, 1.00 | 1.00, 1.00 |" in out
+    assert "depth, 1 to 4: MFU 25% → 25%; of the FLOPs, attention's T² part 25% → 25%" in out

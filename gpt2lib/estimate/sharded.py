@@ -6,10 +6,12 @@ block. Whole then are
     what is outside the blocks: it stays gathered through the whole update
     the weights of two blocks, the one at work and the one that is being fetched, which lies twice:
         as it came, and in the shapes of its matrices
-    the gradients of one block, before they are shared out, and the same packed to be sent
+    the gradients of a block before they are shared out, and of two, packed to be sent: one may
+        still be on its way
     all gradients, where micro-batches are accumulated: they are shared out at the last one only
 
-The activations are those of a GPU that has everything.
+The activations are those of a GPU that has everything. How long packed gradients live depends on
+how fast they are sent: measured peaks of the same update differ by a tenth.
 
 Reference: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (FSDP), section 3.
 """
@@ -56,7 +58,7 @@ def gathered(config: GPTConfig, accumulates: bool) -> int:
     outside = parameters - config.n_layer * block
     weights = outside + min(3, config.n_layer) * block
     packed = max(outside, block)
-    return BYTES * (weights + packed + (0 if accumulates else packed))
+    return BYTES * (weights + packed * (1 if accumulates else 3))
 
 
 def sharded_peak(config: GPTConfig, setting: Setting, processes: int) -> int:
