@@ -48,9 +48,8 @@ def plan(config: TrainConfig, stages: int, steps: int) -> list[TrainConfig]:
         model = config.model.replace(
             block_size=config.model.block_size * factor, **_window(config.model, factor)
         )
-        optim = config.optim.replace(
-            lr=config.optim.lr / factor, warmup_steps=min(config.optim.warmup_steps, steps // 10)
-        )
+        optim = config.optim.slowed(factor)
+        optim = optim.replace(warmup_steps=min(optim.warmup_steps, steps // 10))
         batch_size = config.batch_size // factor
         micro = None if config.micro_batch is None else max(1, config.micro_batch // factor)
         made.append(

@@ -39,6 +39,13 @@ def test_each_stage_doubles_block_and_window_and_halves_batch_and_rate() -> None
     assert {c.optim.warmup_steps for c in made} == {10}
 
 
+def test_every_rate_is_halved_and_one_that_is_not_set_stays_so() -> None:
+    optim = {**SHORT["optim"], "name": "muon", "muon_lr": 0.04, "embedding_lr": 0.2}
+    first, second = plan(TrainConfig.from_dict({**SHORT, "optim": optim}), stages=2, steps=100)
+    rates = [(c.optim.muon_lr, c.optim.embedding_lr, c.optim.head_lr) for c in (first, second)]
+    assert rates == [(0.02, 0.1, None), (0.01, 0.05, None)]
+
+
 def test_a_window_that_is_there_is_doubled() -> None:
     config = TrainConfig.from_dict(SHORT)
     for window, wanted in ((4, [8, 16]), ((2, 8), [(4, 16), (8, 32)])):

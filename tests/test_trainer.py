@@ -25,6 +25,7 @@ from gpt2lib.optim import learning_rate
 from gpt2lib.reopening import open_run
 from gpt2lib.runs import Run
 from gpt2lib.signals import Interrupted
+from gpt2lib.storage import atomic_folder
 from gpt2lib.trainer import Trainer, train
 from gpt2lib.training_state import TrainingState
 
@@ -281,6 +282,24 @@ def test_a_checkpoint_without_its_run_still_keeps_its_settings(
     shutil.copytree(checkpoints(uninterrupted)[-1], alone)
     with pytest.raises(UserError, match=message):
         train(config(text, **changes), tmp_path / "run", resume=str(alone))
+
+
+def test_a_checkpoint_older_than_a_field_had_its_default(
+    uninterrupted: Path, text: Path, tmp_path: Path
+) -> None:
+    """AdamW's moments are none of Muon's, whether or not the checkpoint knows the word."""
+    old = checkpoints(uninterrupted)[-1]
+    alone = tmp_path / "alone"
+    with atomic_folder(alone) as folder:
+        shutil.copytree(old, folder, dirs_exist_ok=True)
+        (folder / "manifest.json").unlink()
+        about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        for name in ("name", "muon_lr", "decay", "decay_share", "embedding_lr"):
+            del about["settings"][f"optim.{name}"]
+        (folder / "state.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(UserError, match=r"others: optim\.name adamw → muon"):
+        train(config(text, optim={"name": "muon"}), tmp_path / "run", resume=str(alone))
+    train(config(text), tmp_path / "goes-on", resume=str(alone))
 
 
 def test_a_checkpoint_is_found_by_its_bare_name(

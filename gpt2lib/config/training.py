@@ -122,6 +122,12 @@ class OptimConfig(Config):
         if math.isinf(self.grad_clip):
             raise UserError(f"grad_clip must be finite, not {self.grad_clip}; 0 switches it off")
 
+    def slowed(self, factor: float) -> OptimConfig:
+        """Return the same with every learning rate divided by `factor`."""
+        names = ("lr", "muon_lr", "embedding_lr", "head_lr")
+        rates = {name: getattr(self, name) for name in names}
+        return self.replace(**{n: rate / factor for n, rate in rates.items() if rate is not None})
+
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
