@@ -32,7 +32,7 @@ from gpt2lib.estimate import training_flops
 RESULTS = ROOT / "benchmarks" / "results"
 
 SCRIPTS: dict[str, tuple[list[str], list[str]]] = {
-    "decode": (["decode.py"], ["--quick"]),
+    "decode": (["decode.py", "--quick"], []),
     "windows": (
         ["long_context.py", "--lengths", "1024", "4096", "32768", "--repeats", "1"],
         ["--lengths", "1024", "2048"],

@@ -56,15 +56,15 @@ def shape(
 CPU = {
     "a": Workload(
         "(a) 4 layers, 128 wide, block 64, batch 12, 65 symbols",
-        shape(4, 4, 128, 64, 65), batch=12, rounds=9, nanogpt_rounds=9, steps=10, warm_up=10,
+        shape(4, 4, 128, 64, 65), batch=12, rounds=7, nanogpt_rounds=7, steps=10, warm_up=10,
     ),
     "b": Workload(
         "(b) 6 layers, 384 wide, block 256, batch 8, 50,257 tokens",
-        shape(6, 6, 384, 256, 50257), batch=8, rounds=3,
+        shape(6, 6, 384, 256, 50257), batch=8, rounds=2,
     ),
     "c": Workload(
         "(c) GPT-2 124M, block 512, batch 2",
-        shape(12, 12, 768, 512, 50257), batch=2, rounds=2,
+        shape(12, 12, 768, 512, 50257), batch=2, peers=("nanoGPT", "transformers", "litgpt"), rounds=2,
     ),
     "checkpointing": Workload(
         "GPT-2 124M, block 512, batch 4: ours computes activations again",
