@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -81,16 +82,23 @@ def first_figure(path: Path) -> float | None:
 
 
 def wait_for_figure(notebook: Path, *, fast: bool) -> float | None:
-    """Do so on a copy, in an environment that reaches no network."""
+    """Do so on a copy, in an environment that reaches no network.
+
+    Raises:
+        RuntimeError: if the notebook fails before its first figure.
+    """
     with tempfile.TemporaryDirectory(prefix="gpt2lib-feel-") as room:
         environment = closed_room(Path(room), fast=fast)
         done = subprocess.run(
             [sys.executable, __file__, "--one", str(copy_for_run(notebook, Path(room)))],
             env=environment,
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
-            check=True,
         )
+    if done.returncode:
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr)  # IPython colours its tracebacks
+        said = [line.strip() for line in plain.splitlines() if line.strip()]
+        raise RuntimeError(said[-1] if said else f"exit code {done.returncode}")
     found: float | None = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -116,8 +124,12 @@ def main() -> None:
         more = ", imports torch" if imports_torch(arguments) else ", without torch"
         print(row(name, seconds(arguments), LIMITS[kind], more), flush=True)
     for notebook in find_notebooks(args.only or ""):
-        took = wait_for_figure(notebook, fast=not args.full)
         name = f"first figure of {notebook.stem}"
+        try:
+            took = wait_for_figure(notebook, fast=not args.full)
+        except RuntimeError as error:
+            print(f"| {name} | it fails: {error} |  |  |", flush=True)
+            continue
         if took is None:
             print(f"| {name} | it shows none |  |  |", flush=True)
         else:

@@ -64,7 +64,8 @@ CPU = {
     ),
     "c": Workload(
         "(c) GPT-2 124M, block 512, batch 2",
-        shape(12, 12, 768, 512, 50257), batch=2, peers=("nanoGPT", "transformers", "litgpt"), rounds=2,
+        shape(12, 12, 768, 512, 50257), batch=2, rounds=2,
+        peers=("nanoGPT", "transformers", "litgpt"),
     ),
     "checkpointing": Workload(
         "GPT-2 124M, block 512, batch 4: ours computes activations again",
