@@ -389,6 +389,38 @@ def test_generate_streams_and_repeats_with_a_seed(
     assert len(texts[0]) > len("the king") + 10
 
 
+def test_weights_of_fewer_bytes_are_used_where_asked_for(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from gpt2lib import for_decoding, generate, load_pretrained
+    from gpt2lib.hub import load_tokenizer_for
+
+    tokenizer, model = load_tokenizer_for(trained), load_pretrained(trained)
+    idx = torch.tensor([tokenizer.encode("come")])
+    argv = ["generate", str(trained), "--prompt", "come", "--max_new_tokens", "30", "--seed", "4"]
+    texts = set()
+    for weights in ("fp32", "bf16", "int8"):
+        assert main([*argv, "--weights", weights]) == 0
+        made = model if weights == "fp32" else for_decoding(model, weights)
+        ids = generate(made, idx, 30, seed=4, stop=[tokenizer.eot])[0].tolist()
+        wanted = tokenizer.decode([i for i in ids if i != tokenizer.eot])
+        texts.add(capsys.readouterr().out)
+        assert wanted + "\n" in texts
+    assert main(argv) == 0  # auto: the model is small
+    assert capsys.readouterr().out in texts
+    losses = []
+    for weights in ("fp32", "int8"):
+        assert main(["evaluate", str(trained), "--weights", weights, "--json"]) == 0
+        losses.append(json.loads(capsys.readouterr().out)["loss"])
+    assert 0 < abs(losses[0] - losses[1]) < 0.01
+    for command in (argv, ["evaluate", str(trained)]):
+        assert main([*command, "--weights", "int4"]) != 0
+        error = capsys.readouterr().err
+        assert "int8, not 'int4'" in error and error.count("\n") == 1
+
+
 def test_generate_differs_without_a_seed_and_not_at_temperature_0(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from gpt2lib.errors import UserError
-from gpt2lib.probabilities import Choice, next_token_probabilities, penalise
+from gpt2lib.probabilities import Choice, draw, next_token_probabilities, penalise
 
 weights_of = st.lists(st.integers(1, 1000), min_size=2, max_size=20, unique=True)
 
@@ -149,3 +149,35 @@ def test_options_that_mean_nothing_or_contradict_are_refused(
 def test_options_that_go_together_are_taken() -> None:
     Choice(temperature=0.0, repetition_penalty=1.2)
     Choice(temperature=0.7, top_k=50, top_p=0.9, repetition_penalty=0.5)
+
+
+def test_draws_follow_the_probabilities_and_never_take_what_has_none() -> None:
+    shares_of = torch.tensor([0.0, 0.5, 0.0, 1e-3, 0.3, 0.199, 0.0])
+    drawn = draw(shares_of.expand(40_000, -1), torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=7) / 40_000
+    torch.testing.assert_close(shares, shares_of, atol=0.011, rtol=0)  # over 4 standard deviations
+    assert shares[shares_of == 0].sum() == 0 and shares[3] > 0
+
+
+def test_a_draw_is_the_token_in_whose_share_the_random_number_falls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares_of = torch.tensor([[0.25, 0.0, 0.5, 0.25, 0.0]])
+    below_1 = 1 - 2**-53
+    for at, token in ((0.0, 0), (0.2499, 0), (0.25, 2), (0.7499, 2), (0.75, 3), (below_1, 3)):
+        found = torch.tensor([[at]], dtype=torch.float64)
+        monkeypatch.setattr(torch, "rand", lambda *a, found=found, **k: found)
+        assert draw(shares_of).tolist() == [token]
+        assert draw(shares_of * 0.37).tolist() == [token]  # the sum need not be 1
+
+
+def test_rare_tokens_at_the_end_of_a_large_vocabulary_are_drawn() -> None:
+    """In float32 a running sum near 1 would not grow by a probability of 1e-8."""
+    shares_of = torch.full((1, 50_000), 1e-8)
+    shares_of[0, 0] = 1 - 1e-8 * 49_999
+    generator = torch.Generator().manual_seed(0)
+    drawn = draw(shares_of.expand(400, -1), generator)
+    later = torch.cat([draw(shares_of.expand(400, -1), generator) for _ in range(49)])
+    rare = torch.cat((drawn, later))
+    rare = rare[rare > 0]  # of 20,000 draws 10 are expected
+    assert 2 <= len(rare) <= 25 and len(rare.unique()) == len(rare)

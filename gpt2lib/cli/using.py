@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpt2lib.tokenizer import Tokenizer
 
 RUN = "a run, one of its checkpoints, a transformers folder, or a hub name such as gpt2"
+WEIGHTS = ("fp32", "bf16", "int8")
 DEVICE = "cpu, cuda, mps, or auto: a GPU where there is one"
 
 
@@ -74,7 +75,7 @@ def generate(argv: list[str]) -> int:
     )
     parser.add_argument("--device", default="auto", help=DEVICE)
     values = parser.read(argv)
-    if values["weights"] not in ("auto", "fp32", "bf16", "int8"):
+    if values["weights"] not in ("auto", *WEIGHTS):
         raise UserError(f"--weights must be auto, fp32, bf16 or int8, not {values['weights']!r}")
     if values["max_new_tokens"] < 1:
         raise UserError(f"--max_new_tokens must be at least 1, not {values['max_new_tokens']}")
@@ -145,10 +146,18 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("run", help=RUN)
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.add_argument("--batch_size", type=int, default=16, help="windows scored at a time")
+    parser.add_argument(
+        "--weights",
+        default="fp32",
+        metavar="fp32|bf16|int8",
+        help="what the weights are kept in, as in `generate`: the scores tell what that costs",
+    )
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_fields("data", skip=("tokenizer", "vocab_size", "val_fraction"))
     parser.set_defaults({"data.source": None})
     values = parser.read([_long_name(word) for word in argv])
+    if values["weights"] not in WEIGHTS:
+        raise UserError(f"--weights must be fp32, bf16 or int8, not {values['weights']!r}")
     if values["batch_size"] < 1:
         raise UserError(f"--batch_size must be at least 1, not {values['batch_size']}")
     set_up_logging()
@@ -168,6 +177,7 @@ def _long_name(word: str) -> str:
 
 def _score(values: dict[str, Any]) -> tuple[dict[str, float], str]:
     """Return the scores and the name of the text."""
+    from gpt2lib.decoding import for_decoding
     from gpt2lib.evaluate import score
     from gpt2lib.hardware import resolve_device
     from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
@@ -181,6 +191,8 @@ def _score(values: dict[str, Any]) -> tuple[dict[str, float], str]:
         tokens = _other_text(DataConfig.from_dict(values["data"]), tokenizer)
     tokens.check_tokenizer(tokenizer.fingerprint)
     model = load_pretrained(folder).to(device)
+    if values["weights"] != "fp32":
+        model = for_decoding(model, values["weights"])
     return score(model, tokens, model.config.block_size, values["batch_size"]), tokens.name
 
 

@@ -309,3 +309,61 @@ def windows_as_they_are(config, tokens, batch, bytes_per_number):
 def forgets_the_batch(config, tokens, batch, bytes_per_number):
     width = config.kv_heads * config.head_size
     return 2 * _kept(config, tokens) * width * bytes_per_number
+
+
+# int8-rows
+
+
+@wrong("int8-rows", "one-scale-for-all", says="few steps left")
+def scale_of_the_matrix(weight):
+    scale = torch.full((weight.size(0), 1), weight.abs().max().item() / 127)
+    return torch.round(weight / scale).to(torch.int8), scale
+
+
+@wrong("int8-rows", "a-scale-a-column", says="scales of the columns")
+def along_the_wrong_axis(weight):
+    scale = weight.abs().max(dim=0, keepdim=True).values / 127
+    return torch.round(weight / scale).to(torch.int8), scale
+
+
+@wrong("int8-rows", "cuts-off", says="doubles the error")
+def converts_at_once(weight):
+    scale = weight.abs().max(dim=1, keepdim=True).values / 127
+    return (weight / scale).to(torch.int8), scale
+
+
+@wrong("int8-rows", "forgets-the-sign", says="abs()")
+def largest_without_abs(weight):
+    scale = weight.max(dim=1, keepdim=True).values / 127
+    whole = torch.round(weight / scale).to(torch.int64)
+    return ((whole + 128) % 256 - 128).to(torch.int8), scale
+
+
+@wrong("int8-rows", "128-steps", says="wraps around")
+def two_to_the_seven(weight):
+    scale = weight.abs().max(dim=1, keepdim=True).values / 2**7
+    whole = torch.round(weight / scale).to(torch.int64)
+    return ((whole + 128) % 256 - 128).to(torch.int8), scale
+
+
+@wrong("int8-rows", None, says="expected")
+def stretched_over_the_range(weight):
+    low, high = weight.min(dim=1, keepdim=True).values, weight.max(dim=1, keepdim=True).values
+    scale = (high - low) / 255
+    return torch.round((weight - low) / scale - 128).to(torch.int8), scale
+
+
+@fails("int8-rows", says="in line 4 of")
+def rounds_a_number(weight):
+    scale = weight.abs().amax(1) / 127
+    return torch.round(weight / scale).to(torch.int8), scale
+
+
+@right("int8-rows")
+def with_loops(weight):
+    numbers, scales = [], []
+    for row in weight:
+        scale = max(abs(value) for value in row.tolist()) / 127
+        numbers.append([round(value / scale) for value in row.tolist()])
+        scales.append([scale])
+    return torch.tensor(numbers, dtype=torch.int8), torch.tensor(scales)

@@ -191,6 +191,29 @@ def _bytes_cases() -> list[Case]:
     ]
 
 
+# int8-rows
+
+
+def _int8_cases() -> list[Case]:
+    skewed = _draw(3, 5, seed=4)
+    skewed[1, 2] = -9.0  # the farthest from 0 is negative
+    return [case(skewed), case(_draw(4, 4, seed=5) * torch.tensor([[1.0], [10.0], [0.1], [3.0]]))]
+
+
+def _wrong_int8(scale: Function, rounded: bool = True) -> Function:
+    def wrong(weight: Any) -> Any:
+        s = scale(weight)
+        q = weight / s
+        q = (q.round() if rounded else q.trunc()).long()
+        return (q + 128).remainder(256).sub(128).to(torch.int8), s  # what does not fit wraps around
+
+    return wrong
+
+
+def _row_scale(weight: Any, steps: int = 127) -> Any:
+    return weight.abs().amax(1, keepdim=True) / steps
+
+
 EXERCISES = [
     Exercise(
         id="temperature-probabilities",
@@ -455,6 +478,56 @@ EXERCISES = [
                 "one-row",
                 "each row of the batch has its own keys and values",
                 wrong=_wrong_bytes(rows=False),
+            ),
+        ],
+    ),
+    Exercise(
+        id="int8-rows",
+        notebook="11",
+        title="A matrix in 8 bits",
+        signature="my_quantise(weight)",
+        reference="gpt2lib.decoding:quantise",
+        adapt=lambda quantise: lambda weight: quantise(weight, torch.float32),
+        cases=_int8_cases,
+        hints=[
+            "The weight of a row that is farthest from 0 shall become 127 or -127.",
+            "weight.abs().amax(dim=1, keepdim=True) has shape (N, 1): one number a row, ready to "
+            "be divided by.",
+            "scale = weight.abs().amax(1, keepdim=True) / 127; "
+            "q = (weight / scale).round().to(torch.int8)",
+        ],
+        misconceptions=[
+            Misconception(
+                "one-scale-for-all",
+                "all rows share one scale, so small rows have few steps left: take each row's own "
+                "largest weight",
+                wrong=_wrong_int8(
+                    lambda w: (w.abs().max() / 127).expand(len(w), 1).clone(),
+                ),
+            ),
+            Misconception(
+                "a-scale-a-column",
+                "these are the scales of the columns; a row is what one output is made from, and "
+                "only a scale of the row can be multiplied in after the product",
+                wrong=_wrong_int8(lambda w: w.abs().amax(0, keepdim=True) / 127),
+            ),
+            Misconception(
+                "cuts-off",
+                "the digits after the point are cut off, which doubles the error: round first, "
+                "then convert to int8",
+                wrong=_wrong_int8(_row_scale, rounded=False),
+            ),
+            Misconception(
+                "forgets-the-sign",
+                "the largest weight is not the one farthest from 0: -9 needs room, too, so take "
+                "abs() first",
+                wrong=_wrong_int8(lambda w: w.amax(1, keepdim=True) / 127),
+            ),
+            Misconception(
+                "128-steps",
+                "8 bits reach from -128 to 127: with 128 steps the largest weight becomes 128 and "
+                "wraps around to -128; divide by 127",
+                wrong=_wrong_int8(lambda w: _row_scale(w, 128)),
             ),
         ],
     ),
