@@ -74,7 +74,7 @@ def _holds_more(my_loss: Any) -> str | None:
     x, weight, targets = _problem(9, (4,), 5)
     most = 0
 
-    class Watch(dispatch.TorchDispatchMode):  # type: ignore[name-defined, misc]
+    class Watch(dispatch.TorchDispatchMode):  # type: ignore[misc]
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
