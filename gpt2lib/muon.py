@@ -53,7 +53,7 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
     norm = matrices.reshape(-1, rows * columns).norm(dim=1).clamp(min=1e-7)
     x = matrices.reshape(-1, rows, columns).to(dtype) * (1 / norm).to(dtype).view(-1, 1, 1)
     tall = rows > columns
-    x = x.mT if tall else x  # (n, short, long)
+    x = x.mT.contiguous() if tall else x  # (n, short, long)
     a, b, c = COEFFICIENTS
     for _ in range(STEPS):
         square = x @ x.mT  # (n, short, short)
