@@ -39,15 +39,15 @@ def verse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
-def test_speedrun_has_the_size_of_nanogpts_recipe() -> None:
-    model = GPT(load_config("speedrun").model.replace(vocab_size=V))
+@pytest.mark.parametrize("name", ["speedrun", "speedrun-long"])
+def test_both_have_the_size_of_nanogpts_recipe_for_a_cpu(name: str) -> None:
+    model = GPT(load_config(name).model.replace(vocab_size=V))
     assert model.num_parameters() == pytest.approx(NANOGPT, rel=0.02)
 
 
-def test_speedrun_long_is_far_smaller_than_what_it_is_compared_with() -> None:
-    shape = load_config("speedrun-long").model
-    assert GPT(shape.replace(vocab_size=V)).num_parameters() < 0.5 * 10.7e6
-    assert shape.block_size == 256  # as long a context, not a longer one
+def test_the_contexts_are_nanogpts() -> None:
+    assert load_config("speedrun").model.block_size == 64
+    assert load_config("speedrun-long").model.block_size == 256
 
 
 @pytest.mark.parametrize("name", ["speedrun", "speedrun-long"])
