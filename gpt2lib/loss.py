@@ -33,8 +33,8 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Reference: Radford et al. 2018, equation 1 (the negative of its sum).
     """
     loss = F.cross_entropy(
-        logits.float().flatten(0, -2),  # (N, V): in float32 whatever autocast chose
-        targets.flatten(),  # (N,)
+        logits.float().flatten(0, -2),  # (B·T, V): in float32 whatever autocast chose
+        targets.flatten(),  # (B·T,)
         ignore_index=IGNORE,
         reduction="sum",
     )
