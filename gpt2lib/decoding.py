@@ -39,8 +39,8 @@ BF16_FROM = 5_000_000
 def quantise(weight: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
     """Round a matrix to whole numbers of 8 bits, with one scale a row.
 
-    Row n is scaled by s = max |w| / 127, rounded up to bf16, and q = round(w / s). So the error of
-    a weight is at most s / 2, which is 1/254 of the largest weight of its row (and up to 1/128 of
+    Row n is scaled by s = max |w| / 127, rounded to bf16, and q = round(w / s). So the error of a
+    weight is at most s / 2, which is 1/254 of the largest weight of its row (and up to 1/256 of
     that more, from the rounding of s). The error of an output is at most s / 2 · Σ |x|.
 
     Args:
@@ -61,12 +61,8 @@ def quantise(weight: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tuple
     if not bool(largest.isfinite().all()):
         raise UserError("the weights hold values that are no numbers (NaN) or infinite")
     exact = (largest / 127).clamp(min=torch.finfo(torch.bfloat16).tiny)  # a row of zeros, too
+    # Where s is rounded down, by 1/256 at most, the largest is below 127.5 steps: 127 all the same.
     scale = exact.to(scale_dtype)
-    if scale_dtype == torch.bfloat16:
-        # Rounded down, the largest weight would be 128 steps away from 0, beyond the 8 bits. The
-        # bits of a positive number, read as a whole number and raised by 1, are the next one up.
-        above = (scale.view(torch.int16) + 1).view(torch.bfloat16)
-        scale = torch.where(scale.float() < exact, above, scale)
     return (weight / scale.float()).round().to(torch.int8), scale
 
 

@@ -122,13 +122,10 @@ def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Ten
     # In float32 the running sum would swallow tokens below 6e-8.
     wide = torch.float32 if probabilities.device.type == "mps" else torch.float64
     reached = probabilities.cumsum(-1, dtype=wide)  # (B, V)
-    total = reached[:, -1:]
-    at = total * torch.rand(
-        len(total), 1, generator=generator, dtype=wide, device=probabilities.device
-    )  # (B, 1)
-    # Rounding could take it to the very end, where no token is.
-    at = torch.minimum(at, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(reached, at, right=True)[:, 0]  # (B,)
+    at = torch.rand(
+        len(reached), 1, generator=generator, dtype=wide, device=probabilities.device
+    )  # (B, 1), below 1 by so much that the product stays below the sum
+    return torch.searchsorted(reached, at * reached[:, -1:], right=True)[:, 0]  # (B,)
 
 
 def choose(logits: Tensor, choice: Choice, generator: torch.Generator | None = None) -> Tensor:

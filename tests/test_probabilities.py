@@ -76,7 +76,7 @@ def test_equal_logits_do_not_widen_top_k() -> None:
 
 
 @given(weights=weights_of, temperature=st.floats(0.25, 4))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_temperature_is_a_power(weights: list[int], temperature: float) -> None:
     raised = [w ** (1 / temperature) for w in weights]
     wanted = torch.tensor([[r / sum(raised) for r in raised]])
@@ -171,13 +171,12 @@ def test_a_draw_is_the_token_in_whose_share_the_random_number_falls(
         assert draw(shares_of * 0.37).tolist() == [token]  # the sum need not be 1
 
 
-def test_rare_tokens_at_the_end_of_a_large_vocabulary_are_drawn() -> None:
+def test_a_rare_token_of_a_large_vocabulary_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32 a running sum near 1 would not grow by a probability of 1e-8."""
     shares_of = torch.full((1, 50_000), 1e-8)
-    shares_of[0, 0] = 1 - 1e-8 * 49_999
-    generator = torch.Generator().manual_seed(0)
-    drawn = draw(shares_of.expand(400, -1), generator)
-    later = torch.cat([draw(shares_of.expand(400, -1), generator) for _ in range(49)])
-    rare = torch.cat((drawn, later))
-    rare = rare[rare > 0]  # of 20,000 draws 10 are expected
-    assert 2 <= len(rare) <= 25 and len(rare.unique()) == len(rare)
+    shares_of[0, 0] = 1.0
+    size, total = float(shares_of[0, 1]), float(shares_of.double().sum())
+    for token in (1, 2, 7, 40_000, 49_999):
+        at = torch.tensor([[(1 + (token - 0.5) * size) / total]], dtype=torch.float64)
+        monkeypatch.setattr(torch, "rand", lambda *a, at=at, **k: at.to(k["dtype"]))
+        assert draw(shares_of).tolist() == [token]
