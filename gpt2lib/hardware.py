@@ -88,7 +88,9 @@ def resolve_precision(
     return faster
 
 
-def time_precisions(model: GPT, idx: Tensor, repeats: int = 3) -> dict[str, float]:
+def time_precisions(
+    model: GPT, idx: Tensor, repeats: int = 1, budget: float = 0.5
+) -> dict[str, float]:
     """Time a forward and backward pass on the CPU in float32 and in bf16 autocast.
 
     The two take turns, so that a machine whose speed drifts does not favour one. Weights,
@@ -97,7 +99,8 @@ def time_precisions(model: GPT, idx: Tensor, repeats: int = 3) -> dict[str, floa
     Args:
         model: the model.
         idx: (B, T), token ids; they serve as targets too.
-        repeats: timed passes of each, after one that is not counted.
+        repeats: timed passes of each at least, after one that is not counted.
+        budget: seconds in which to make more: a small model's first passes say little.
 
     Returns:
         Seconds of the fastest pass, under "fp32" and "bf16": what makes one slower is something
@@ -105,7 +108,8 @@ def time_precisions(model: GPT, idx: Tensor, repeats: int = 3) -> dict[str, floa
     """
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
     with torch.random.fork_rng(devices=[]):
-        for _ in range(repeats + 1):
+        end = time.perf_counter() + budget
+        while len(seconds["bf16"]) <= repeats or time.perf_counter() < end:
             for name, taken in seconds.items():
                 in_bf16 = torch.autocast("cpu", dtype=torch.bfloat16)
                 started = time.perf_counter()

@@ -78,21 +78,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = x.flatten(0, -2).to(dtype)  # (N, C)
         size = rows_of_chunk(len(rows), len(w))
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
-        grad_x = torch.empty_like(rows) if wanted else None
-        grad_w: Tensor | None = None
+        grad_x, grad_w = (torch.empty_like(t) for t in (rows, weight)) if wanted else (None, None)
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]  # (R, C)
                 logits = part @ w.t()  # (R, V)
                 loss += _to_gradient(logits, target[start : start + size], wanted)
-                if grad_x is not None:
+                if grad_x is not None and grad_w is not None:
                     torch.mm(logits, w, out=grad_x[start : start + size])
-                    if grad_w is None:
-                        grad_w = (logits.t() @ part).to(weight.dtype)  # (V, C)
-                    elif grad_w.dtype == dtype:
-                        grad_w.addmm_(logits.t(), part)
-                    else:  # a sum of 16-bit numbers needs more bits than they have
-                        _add(grad_w, logits.t() @ part)
+                    _add_product(grad_w, logits, part, first=start == 0)
                 del logits  # before the next are made
         ctx.grads = None if grad_x is None or grad_w is None else (grad_x.view(x.shape), grad_w)
         ctx.dtype = x.dtype
@@ -130,8 +124,25 @@ def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
     return loss
 
 
-def _add(total: Tensor, added: Tensor) -> None:
-    """Add 16-bit numbers to float32 ones; all at once, a CPU would first widen all of them."""
+def _add_product(total: Tensor, logits: Tensor, rows: Tensor, first: bool) -> None:
+    """Add a chunk's part to the gradient of the head: (V, R) times (R, C).
+
+    Args:
+        total: (V, C), the sum; before the first chunk it holds nothing yet.
+        logits: (R, V), the gradient of the loss with respect to them.
+        rows: (R, C), what the head read.
+        first: whether this is the first chunk.
+    """
+    if total.dtype == logits.dtype:
+        total.addmm_(logits.t(), rows, beta=0 if first else 1)
+        return
+    # A sum of 16-bit numbers needs more bits than they have. Some tokens of the vocabulary at a
+    # time: what is added need not leave the cache, and is widened there.
     size = rows_in_cache(len(total), total.size(1), total.device.type)
     for start in range(0, len(total), size):
-        total[start : start + size] += added[start : start + size]
+        some = slice(start, start + size)
+        added = logits[:, some].t() @ rows  # (v, C)
+        if first:
+            total[some] = added
+        else:
+            total[some] += added

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from gpt2lib.allocator import give_back_freed_memory
 from gpt2lib.checkpoint import best
 from gpt2lib.config import TrainConfig
 from gpt2lib.errors import UserError
@@ -98,7 +99,7 @@ class Trainer:
         )
         saved = Progress() if run.checkpoint is None else self.state.load(run.checkpoint)
         self.step, self.spent, self.health = saved.step, saved.spent, Health(**saved.health)
-        self.stop = StopRequest()
+        self.stop, self.is_new = StopRequest(), True
         if self.is_main:
             run.forget_after(self.step if run.checkpoint else -1)
             run.tidy(self.config)
@@ -153,6 +154,9 @@ class Trainer:
         elif scaler:
             scaler.update()
         self.optimizer.zero_grad()
+        if self.is_new:  # the moments were made among what the first passes freed
+            give_back_freed_memory()
+            self.is_new = False
         seconds = time.perf_counter() - started
         self.spent["update"] += seconds
         if sick is not None:

@@ -202,15 +202,14 @@ class Model(Layers):
         if x.width > self.width:
             copies.append(hold(x.count, self.width, "loss"))
         grad_x = hold(x.count, self.width, "loss")
+        head = hold(size, FULL, "loss")
         rows = rows_of_chunk(tokens, config.vocab_size)
-        head: Held | None = None
-        for n_rows in (rows, min(rows, tokens - rows)):  # the third is as the second
+        some = min(config.vocab_size, rows_in_cache(config.vocab_size, config.n_embd, self.device))
+        for i, n_rows in enumerate((rows, min(rows, tokens - rows))):  # the third is as the second
             logits = hold(n_rows * config.vocab_size, self.width, "loss")
             self._widen(n_rows, config.vocab_size, 2 if lowered else 1)
-            added = hold(size, self.width, "loss") if lowered and n_rows else None
-            if head is None:
-                head = hold(size, FULL, "loss")
-            elif added and self.device == "cpu":
+            added = hold(some * config.n_embd, self.width, "loss") if lowered and n_rows else None
+            if i and added and self.device == "cpu":
                 self._widen(config.vocab_size, config.n_embd)
             del logits, added
         width = x.width
