@@ -48,10 +48,6 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "head tied to the embedding": {"model": {"tie_weights": True}, "optim": {"head_lr": None}},
     "one rate for all of AdamW's": {"optim": {"embedding_lr": None, "head_lr": None}},
     "cosine decay over all steps": {"optim": {"decay": "cosine", "decay_share": 1.0}},
-    "decay to a tenth, not to zero": {"optim": {"min_lr": 0.1}},
-    "context 128, batch 6": {"model": {"block_size": 128}, "batch_size": 6},
-    "momentum 0.95": {"optim": {"muon_momentum": 0.95}},
-    "two heads": {"model": {"n_head": 2}},
     "float32": {"precision": "fp32"},
 }
 """Rows of the ablation: what differs from the preset."""
