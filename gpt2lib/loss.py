@@ -5,6 +5,7 @@ Shapes: B batch, T time, N = B·T places, C channels, V vocabulary, R rows of a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -74,21 +75,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        w, target = weight.to(dtype), targets.flatten()  # (V, C), (N,)
-        rows = x.flatten(0, -2).to(dtype)  # (N, C)
-        size = rows_of_chunk(len(rows), len(w))
+        target, rows = targets.flatten(), x.flatten(0, -2).to(dtype)  # (N,), (N, C)
+        size = rows_of_chunk(len(rows), len(weight))
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
-        grad_x, grad_w = (torch.empty_like(t) for t in (rows, weight)) if wanted else (None, None)
+        made = (torch.empty_like(t, dtype=weight.dtype) for t in (x, weight))
+        grad_x, grad_w = made if wanted else (None, None)
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(rows), size):
-                part = rows[start : start + size]  # (R, C)
-                logits = part @ w.t()  # (R, V)
-                loss += _to_gradient(logits, target[start : start + size], wanted)
+                some = slice(start, start + size)
+                logits = _product(rows[some], weight)  # (R, V)
+                loss += _to_gradient(logits, target[some], wanted)
                 if grad_x is not None and grad_w is not None:
-                    torch.mm(logits, w, out=grad_x[start : start + size])
-                    _add_product(grad_w, logits, part, first=start == 0)
+                    into = grad_x.flatten(0, -2)[some]
+                    _to_inputs(logits, rows[some], weight, into, grad_w, first=start == 0)
                 del logits  # before the next are made
-        ctx.grads = None if grad_x is None or grad_w is None else (grad_x.view(x.shape), grad_w)
+        ctx.grads = None if grad_x is None or grad_w is None else (grad_x, grad_w)
         ctx.dtype = x.dtype
         return loss
 
@@ -98,7 +99,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if ctx.grads is None:
             raise RuntimeError("the gradients of this loss were taken already; compute it again")
         (grad_x, grad_w), ctx.grads = ctx.grads, None
-        return grad_x.to(ctx.dtype).mul_(grad), grad_w.mul_(grad), None, None
+        return grad_x.mul_(grad).to(ctx.dtype), grad_w.mul_(grad), None, None
+
+
+def _pieces(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """Yield which tokens of the vocabulary, (v,), and their rows of the head as `dtype`, (v, C).
+
+    A lowered copy of the whole head would be as large as a chunk of logits; of a piece, it need
+    not leave the cache.
+    """
+    V, C = weight.shape
+    size = V if weight.dtype == dtype else rows_in_cache(V, C, weight.device.type)
+    for start in range(0, V, size):
+        some = slice(start, start + size)
+        yield some, weight[some].to(dtype)
+
+
+def _product(rows: Tensor, weight: Tensor) -> Tensor:
+    """Return the logits, (R, V), of rows, (R, C), in the dtype of the rows."""
+    logits = rows.new_empty(len(rows), len(weight))
+    for some, w in _pieces(weight, rows.dtype):
+        torch.mm(rows, w.t(), out=logits[:, some])
+    return logits
 
 
 def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
@@ -124,25 +146,29 @@ def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
     return loss
 
 
-def _add_product(total: Tensor, logits: Tensor, rows: Tensor, first: bool) -> None:
-    """Add a chunk's part to the gradient of the head: (V, R) times (R, C).
+def _to_inputs(
+    logits: Tensor, rows: Tensor, weight: Tensor, grad_x: Tensor, grad_w: Tensor, first: bool
+) -> None:
+    """Multiply the gradient of a chunk's logits on, into those of the rows and of the head.
+
+    A sum of 16-bit numbers needs more bits than they have: what is added is widened, a piece of
+    the vocabulary at a time.
 
     Args:
-        total: (V, C), the sum; before the first chunk it holds nothing yet.
         logits: (R, V), the gradient of the loss with respect to them.
         rows: (R, C), what the head read.
+        weight: (V, C), of the head.
+        grad_x: (R, C), filled here.
+        grad_w: (V, C), the sum over chunks; before the first it holds nothing yet.
         first: whether this is the first chunk.
     """
-    if total.dtype == logits.dtype:
-        total.addmm_(logits.t(), rows, beta=0 if first else 1)
-        return
-    # A sum of 16-bit numbers needs more bits than they have. Some tokens of the vocabulary at a
-    # time: what is added need not leave the cache, and is widened there.
-    size = rows_in_cache(len(total), total.size(1), total.device.type)
-    for start in range(0, len(total), size):
-        some = slice(start, start + size)
-        added = logits[:, some].t() @ rows  # (v, C)
-        if first:
-            total[some] = added
+    grad_x.zero_()
+    for some, w in _pieces(weight, rows.dtype):
+        part, total = logits[:, some], grad_w[some]  # (R, v), (v, C)
+        grad_x += part @ w  # (R, C)
+        if total.dtype == part.dtype:
+            total.addmm_(part.t(), rows, beta=0 if first else 1)
+        elif first:
+            total.copy_(part.t() @ rows)
         else:
-            total[some] += added
+            total += part.t() @ rows

@@ -20,6 +20,7 @@ from gpt2lib.kv_cache import KVCache, LayerCache
 from gpt2lib.loss import linear_cross_entropy
 from gpt2lib.masks import DocumentMasks, Mask
 from gpt2lib.positions import POSITIONS, Turn, places_in
+from gpt2lib.tied import look_up
 from gpt2lib.weight_init import init_weights, tie
 
 
@@ -122,18 +123,24 @@ class Transformer(nn.Module):
         self.gradient_checkpointing: bool | int = False
 
     def forward(
-        self, idx: Tensor, cache: KVCache | None = None, documents: Tensor | None = None
+        self,
+        idx: Tensor,
+        cache: KVCache | None = None,
+        documents: Tensor | None = None,
+        tokens: Tensor | None = None,
     ) -> Tensor:
         """Map token ids, (B, T), to the normalised residual stream, (B, T, C).
 
         With a cache, idx holds the tokens that follow those in it, and documents must be None.
+        `tokens`, (B, T, C), are the vectors of idx, if they were looked up already.
         """
         T = idx.size(1)
         places = torch.arange(T, device=idx.device) if cache is None else cache.places(T)
         places = places if documents is None else places_in(documents)
         masks = self.document_masks(documents, places)
         caches = [None] * len(self.h) if cache is None else cache.layers
-        x = self.wpe.embed(self.wte(idx), places)  # (B, T, C)
+        tokens = self.wte(idx) if tokens is None else tokens
+        x = self.wpe.embed(tokens, places)  # (B, T, C)
         x = F.dropout(x, self.dropout, self.training)
         turn = self.wpe.turn(places)
         every = int(self.gradient_checkpointing) if self.training else 0
@@ -206,10 +213,13 @@ class GPT(nn.Module):
             raise UserError(
                 f"{n_tokens} tokens do not fit block_size {limit}; pass the last {limit} of them"
             )
-        x = self.transformer(idx, documents=documents)  # (B, T, C)
         if targets is None:
-            return self.lm_head(x)  # type: ignore[no-any-return]  # (B, T, V)
-        return linear_cross_entropy(x, self.lm_head.weight, targets)
+            return self.lm_head(self.transformer(idx, documents=documents))  # type: ignore[no-any-return]  # (B, T, V)
+        head, tokens = self.lm_head.weight, None
+        if head is self.transformer.wte.weight:
+            tokens, head = look_up(head, idx)  # (B, T, C), (V, C)
+        x = self.transformer(idx, documents=documents, tokens=tokens)  # (B, T, C)
+        return linear_cross_entropy(x, head, targets)
 
     def num_parameters(self) -> int:
         """Count the parameters, a tied one once."""

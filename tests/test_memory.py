@@ -136,10 +136,15 @@ def test_the_peak_of_muon_comes_where_it_works_on_copies(
 
 
 @BOTH
-def test_two_gradients_of_a_tied_matrix_are_added_as_pytorch_adds_them(precision: str) -> None:
-    config, setting = BASE.replace(vocab_size=9000, block_size=8), Setting(1, precision=precision)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tied_matrix_has_no_second_gradient_at_the_end(
+    precision: str, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logit_chunks, "IN_CACHE", 1 << 16)
+    config = BASE.replace(vocab_size=9000, block_size=8, tie_weights=tied)
+    setting = Setting(1, precision=precision)
     update = update_memory(config, setting)
-    assert update.moment == "backward pass of the embeddings"
+    assert (update.moment == "backward pass of the embeddings") != tied
     assert update.peak == pytest.approx(measured(config, setting), rel=0.01)
 
 
@@ -156,7 +161,8 @@ def test_the_estimate_follows_a_loss_in_many_chunks(
     setting = Setting(rows, accumulation=2, precision=precision)
     update = update_memory(config, setting)
     assert update.moment == "loss"
-    assert update.peak == pytest.approx(measured(config, setting), rel=0.003)
+    # What a product of a few columns works with is not counted: here half a hundredth at most.
+    assert update.peak == pytest.approx(measured(config, setting), rel=0.005)
 
 
 @pytest.mark.slow

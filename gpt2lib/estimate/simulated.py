@@ -77,6 +77,7 @@ class Model(Layers):
         super().__init__(config, batch, width, setting.device, ledger, documents)
         self.checkpointing = setting.checkpointing
         self.tied: list[Held] = []  # the head's gradient waits for that of the token embedding
+        self.looked_up: list[Held] = []  # the tokens' rows, handed on from the top
 
     def pass_through(self) -> None:
         """Run one micro-batch forward and backward."""
@@ -127,6 +128,8 @@ class Model(Layers):
         config, hold = self.config, self.hold
         self.tape.append(self._embed_back)
         x = hold(self.tokens * config.n_embd, FULL)
+        if config.tie_weights:
+            self.looked_up.append(x)
         if config.position == "learned":
             rows = hold(self.places * config.n_embd, FULL)
             x = hold(x.count, FULL)
@@ -141,10 +144,10 @@ class Model(Layers):
             summed = hold(0 if self.documents else places, FULL)  # over the batch
             self.accumulate(hold(places, FULL, "gradients"))
             del summed
-        rows = hold(config.vocab_size * config.n_embd, FULL, "gradients")
+        # Two gradients of one matrix: the rows are added in place to the one that waits.
+        matrix = config.vocab_size * config.n_embd
+        rows = self.tied.pop() if self.tied else hold(matrix, FULL, "gradients")
         grads.pop()
-        if self.tied:  # two gradients of one matrix: added in place to the one that waits
-            rows = self.tied.pop()
         self.accumulate(rows)
 
     def block(self, x: Held, layer: int) -> Held:
@@ -198,29 +201,39 @@ class Model(Layers):
         config, hold, tokens = self.config, self.hold, self.tokens
         self.ledger.moment = "loss"
         lowered, size = self.width < FULL, config.vocab_size * config.n_embd
-        copies = [hold(size, self.width, "casts of weights")] if lowered else []
-        if x.width > self.width:
-            copies.append(hold(x.count, self.width, "loss"))
-        grad_x = hold(x.count, self.width, "loss")
-        head = hold(size, FULL, "loss")
+        copies = [hold(x.count, self.width, "loss")] if x.width > self.width else []
+        grad_x, head = hold(x.count, FULL, "loss"), hold(size, FULL, "loss")
         rows = rows_of_chunk(tokens, config.vocab_size)
-        some = min(config.vocab_size, rows_in_cache(config.vocab_size, config.n_embd, self.device))
-        for i, n_rows in enumerate((rows, min(rows, tokens - rows))):  # the third is as the second
+        for n_rows in (rows, min(rows, tokens - rows)):  # the third chunk is as the second
             logits = hold(n_rows * config.vocab_size, self.width, "loss")
             self._widen(n_rows, config.vocab_size, 2 if lowered else 1)
-            added = hold(some * config.n_embd, self.width, "loss") if lowered and n_rows else None
-            if i and added and self.device == "cpu":
-                self._widen(config.vocab_size, config.n_embd)
-            del logits, added
-        width = x.width
+            piece = self._piece_of_head() if n_rows else None
+            for count in (n_rows * config.n_embd, piece.count if piece else 0):
+                added = [hold(count, self.width, "loss")]
+                if lowered and self.device == "cpu":
+                    added.append(hold(count, FULL, "loss"))
+                del added
+            del logits, piece
         del copies, x
         self.casts.clear()
+        self.looked_up.clear()
         self.ledger.moment = "backward pass of the loss"
-        grads = [hold(grad_x.count, width) if width > grad_x.width else grad_x]
+        grads = [grad_x]
         del grad_x, head  # from now on it is a gradient like others
         keep = self.tied.append if config.tie_weights else self.accumulate
         keep(hold(size, FULL, "gradients"))
         return grads
+
+    def _piece_of_head(self) -> Held | None:
+        """Lower some rows of the head at a time; one piece goes when the next is there."""
+        V, C = self.config.vocab_size, self.config.n_embd
+        if self.width == FULL:
+            return None
+        size = min(V, rows_in_cache(V, C, self.device))
+        last = self.hold(size * C, self.width, "loss") if size < V else None
+        piece = self.hold(size * C, self.width, "loss")
+        del last
+        return piece
 
     def _widen(self, n_rows: int, n_columns: int, tables: int = 1) -> None:
         """Work in float32 on as many rows of a table at a time as a cache holds."""
