@@ -30,6 +30,10 @@ WIDEN_FROM = 20
 The kernel for 8 bits takes as long for each further row as for the first; a product of bf16 does
 not (`python benchmarks/decode.py --products` prints both)."""
 
+KERNEL_READS = 32
+"""Inputs that the kernel for 8 bits may read at a time. It does not look where a row ends: with
+others left over it adds what lies behind, or ends the process. Such a layer is written out, too."""
+
 BF16_FROM = 5_000_000
 """Parameters from which bf16 is faster on a CPU; the weights of a smaller model lie in its caches.
 
@@ -87,6 +91,17 @@ class PackedLinear(nn.Module):
             x, self.packed, self.bias, "none", [], ""
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be copied or pickled: nobody may read the packed weight."""
+        raise UserError(
+            "weights laid out for this CPU cannot be copied or saved; copy or save the model that "
+            "they were made from"
+        )
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse, because a state without the weight would look whole."""
+        self.__getstate__()
+
     def n_bytes(self) -> int:
         """Return the bytes of the weight."""
         return int(torch.ops.mkldnn._nbytes(self.packed))
@@ -115,7 +130,8 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., K) to (..., N)."""
         rows = x.reshape(-1, self.in_features)  # (rows, K)
-        if rows.is_cpu and rows.size(0) < WIDEN_FROM:
+        whole = self.in_features % KERNEL_READS == 0
+        if rows.is_cpu and rows.size(0) < WIDEN_FROM and whole:
             y = torch.ops.aten._weight_int8pack_mm.default(rows, self.q, self.scale)  # (rows, N)
         else:
             y = F.linear(rows, self.q.to(x.dtype)) * self.scale

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,6 +34,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "rope, 2 kv heads": {"position": "rope", "n_kv_head": 2},
     "window and a global token": {"window": 4, "global_tokens": (0,), "n_kv_head": 1},
     "without mlp": {"without": ("mlp",)},
+    "odd": {"n_embd": 36, "vocab_size": 97},
 }
 
 
@@ -91,11 +95,14 @@ def test_int8_weights_are_within_half_a_step_of_their_row(outlier: float) -> Non
 
 @pytest.mark.parametrize("n", [1, 3, WIDEN_FROM - 1, WIDEN_FROM, 40])
 @pytest.mark.parametrize("biased", [True, False])
-def test_an_int8_layer_is_within_its_bound_however_many_rows(n: int, biased: bool) -> None:
-    weight, x = rows(48, seed=2), rows(n, seed=3).bfloat16()
+@pytest.mark.parametrize("width", [64, 36, 7])  # the kernel reads beyond the end of an odd row
+def test_an_int8_layer_is_within_its_bound_however_many_rows(
+    n: int, biased: bool, width: int
+) -> None:
+    weight, x = rows(48, width, seed=2), rows(n, width, seed=3).bfloat16()
     bias = rows(1, 48, seed=4)[0].bfloat16() if biased else None
     q, scale = quantise(weight)
-    got = Int8Linear(q, scale, bias)(x.view(n, 1, 64)).double()[:, 0]
+    got = Int8Linear(q, scale, bias)(x.view(n, 1, width)).double()[:, 0]
     wanted = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
     bound = x.double().abs().sum(1, keepdim=True) * scale.double().T / 2
     size = F.linear(x.double().abs(), weight.double().abs()) + 1
@@ -227,6 +234,13 @@ def test_what_it_cannot_do_is_refused() -> None:
         model.transformer.h[0].mlp.c_fc.weight[0, 0] = torch.inf
     with pytest.raises(UserError, match="infinite"):
         for_decoding(model, "int8")
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.parametrize("use", [GPT.state_dict, copy.deepcopy, pickle.dumps])
+def test_packed_weights_are_not_saved_without_a_word(use: Callable[[GPT], Any]) -> None:
+    with pytest.raises(UserError, match="copy or save the model that they were made from"):
+        use(for_decoding(make(), "bf16"))
 
 
 def test_auto_is_fp32_for_a_small_model_and_on_a_cpu_without_bf16(
