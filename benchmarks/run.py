@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -22,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Peers, find_device, measure, say
-from pool import ROOT
+from pool import ROOT, Failed
 from table import goal_row, markdown, summary, training_table
-from workloads import CPU, CPU_GOALS, GPU, GPU_GOALS
+from workloads import CPU, CPU_GOALS, GPU, GPU_GOALS, Workload
 
 from gpt2lib.config import GPTConfig
+from gpt2lib.errors import UserError
 from gpt2lib.estimate import training_flops
+from gpt2lib.storage import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -43,12 +44,13 @@ SCRIPTS: dict[str, tuple[list[str], list[str]]] = {
 
 
 def run_script(name: str, quick: bool) -> str:
-    """Run a section's script; return what it printed."""
+    """Run a section's script; return what it printed.
+
+    Raises:
+        Failed: if it does not end well.
+    """
     command, smaller = SCRIPTS[name]
     path = ROOT / "benchmarks" / command[0]
-    if not path.exists():
-        say(f"  skipped: there is no {path.name}")
-        return ""
     extra = smaller if quick else []
     done = subprocess.run(
         [sys.executable, str(path), *command[1:], *extra],
@@ -61,7 +63,7 @@ def run_script(name: str, quick: bool) -> str:
         },
     )
     if done.returncode:
-        say(f"  {path.name} failed with exit code {done.returncode}")
+        raise Failed(f"{path.name} ended with exit code {done.returncode}")
     return done.stdout
 
 
@@ -86,13 +88,18 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(kept: dict[str, Any], folder: Path) -> Path:
-    """Write the JSON; return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
+def place(kept: dict[str, Any], folder: Path) -> Path:
+    """Return the path of the JSON.
+
+    Raises:
+        UserError: if there cannot be such a folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror or error}") from error
     stamp = kept["machine"]["date"].replace(" ", "-").replace(":", "")
-    path = folder / f"{stamp}{'-quick' if kept['quick'] else ''}.json"
-    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return folder / f"{stamp}{'-quick' if kept['quick'] else ''}.json"
 
 
 def options(argv: list[str] | None) -> argparse.Namespace:
@@ -103,17 +110,24 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv-bench", help="with the others")
     parser.add_argument("--only", default=",".join(sections), help=f"of {', '.join(sections)}")
     parser.add_argument("--quick", action="store_true", help="two rounds, small scripts")
-    parser.add_argument("--device", default="auto", help="cpu or cuda; auto takes a GPU")
+    devices = ("auto", "cpu", "cuda")
+    parser.add_argument("--device", default="auto", choices=devices, help="auto takes a GPU")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes")
     args = parser.parse_args(argv)
     args.only = args.only.split(",")
     if unknown := [name for name in args.only if name not in sections]:
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(sections)}")
+    if args.nanogpt and not (Path(args.nanogpt).expanduser() / "model.py").is_file():
+        parser.error(f"there is no model.py in {args.nanogpt}; give the folder of nanoGPT's clone")
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print the tables, and write the JSON."""
+    """Measure, print the tables, and write the JSON, again after every section.
+
+    Returns:
+        The exit code: 1 where a section failed, 2 for bad input, 130 after Ctrl-C.
+    """
     args = options(argv)
     peers = Peers(args.nanogpt, args.venv)
     for peer, why in peers.missing.items():
@@ -124,41 +138,76 @@ def main(argv: list[str] | None = None) -> int:
         "quick": args.quick,
         "missing": peers.missing,
         "seconds": {},
+        "failed": {},
+        "summary": {},
     }
     print(f"{about['cpu']}, {about['cores']} cores; torch {about['versions']['torch']}")
     if about["load"] is not None:
         print(f"Load before the first measurement: {about['load']:.1f} (near 0: a calm machine)")
     print()
-    found: dict[str, Any] = {}
+    code = 0
+    try:
+        path = place(kept, args.results)
+        sections(args, peers, kept, path)
+    except UserError as error:
+        say(f"run.py: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted; what was measured is kept")
+        code = 130
+    if kept["seconds"]:
+        print(f"All samples: {path.name}")
+    return code or int(bool(kept["failed"]))
+
+
+def sections(args: argparse.Namespace, peers: Peers, kept: dict[str, Any], path: Path) -> None:
+    """Measure the sections asked for, print them, and then the goals.
+
+    Args:
+        args: the command line.
+        peers: who takes part.
+        kept: filled here, and written to `path` after every section.
+        path: of the JSON.
+    """
     device = find_device(args.device)
     workloads, goals = (GPU, GPU_GOALS) if device == "cuda" else (CPU, CPU_GOALS)
     for name in args.only:
         say(f"{name} …")
         started = time.perf_counter()
-        if name in SCRIPTS:
-            said = run_script(name, args.quick)
-            kept[name] = said
-            print(f"### {name}\n\n{said}", flush=True)
-        else:
-            workload = workloads[name]
-            if args.quick:
-                workload = workload.quick()
-            measured = measure(workload, device, peers)
-            kept[name] = measured._asdict()
-            config = GPTConfig(**workload.shape)
-            tokens, flops = workload.batch * config.block_size, training_flops(config)
-            found[name] = summary(*measured, tokens, flops)
-            print(f"### {workload.title}\n\n{training_table(found[name])}\n")
-            peak = ", ".join(f"{p} {f / 1e9:,.0f}" for p, f in measured.peaks.items())
-            print(f"Peak of a matrix product, GFLOP/s: {peak}.\n", flush=True)
+        try:
+            if name in SCRIPTS:
+                kept[name] = run_script(name, args.quick)
+                print(f"### {name}\n\n{kept[name]}", flush=True)
+            else:
+                workload = workloads[name].quick() if args.quick else workloads[name]
+                training(workload, name, device, peers, kept)
+        except Failed as failure:  # the others go on
+            kept["failed"][name] = str(failure)
+            say(f"  failed: {failure}")
         kept["seconds"][name] = round(time.perf_counter() - started)
+        write_json(path, kept)
         say(f"  {kept['seconds'][name]} s")
-    kept["summary"] = found
-    rows = [row for goal in goals if (row := goal_row(goal, found))]
+    rows = [row for goal in goals if (row := goal_row(goal, kept["summary"]))]
     if rows:
         print(f"### The project's own goals\n\n{markdown(['goal', 'now', ''], rows)}\n")
-    print(f"All samples: {write(kept, args.results).name}")
-    return 0
+
+
+def training(
+    workload: Workload, name: str, device: str, peers: Peers, kept: dict[str, Any]
+) -> None:
+    """Measure updates of one shape; print the table and keep the samples.
+
+    Raises:
+        Failed: if ours does.
+    """
+    measured = measure(workload, device, peers)
+    config = GPTConfig(**workload.shape)
+    tokens, flops = workload.batch * config.block_size, training_flops(config)
+    kept[name] = measured._asdict()
+    kept["summary"][name] = summary(*measured, tokens, flops)
+    print(f"### {workload.title}\n\n{training_table(kept['summary'][name])}\n")
+    peak = ", ".join(f"{p} {f / 1e9:,.0f}" for p, f in measured.peaks.items())
+    print(f"Peak of a matrix product, GFLOP/s: {peak}.\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import channel  # noqa: E402
 import run  # noqa: E402
 import worker  # noqa: E402
 from measuring import Measured, Peers, measure  # noqa: E402
-from pool import Worker  # noqa: E402
+from pool import Failed, Worker  # noqa: E402
 from table import OURS, goal_row, ratios, spread, summary, training_table  # noqa: E402
 from workloads import CPU, CPU_GOALS, GPU, GPU_GOALS, TUNED, Goal, Workload, shape, ways  # noqa: E402
 
@@ -190,6 +190,53 @@ def test_the_command_prints_tables_and_keeps_every_sample(
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert kept["b"]["rounds"][1][PEER]["seconds"] == [8.0]
     assert path.name in said.out
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(KeyboardInterrupt(), 130), (Failed("no memory"), 1), (SystemExit(9), None)]
+)
+def test_what_was_measured_is_kept_whatever_comes_after(
+    end: BaseException,
+    code: int | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = {CPU["b"].title: None, CPU["c"].title: end}
+
+    def measured(workload: Workload, device: str, peers: Peers) -> Measured:
+        if ends[workload.title]:
+            raise end
+        return Measured(ROUNDS, ABOUT, {"fp32": 1e11, "bf16": 3e11})
+
+    monkeypatch.setattr(run, "measure", measured)
+    command = ["--only", "b,c", "--device", "cpu", "--results", str(tmp_path / "new")]
+    if code is None:  # as a process that is killed
+        with pytest.raises(SystemExit):
+            run.main(command)
+    else:
+        assert run.main(command) == code
+    (path,) = (tmp_path / "new").iterdir()
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["b"]["rounds"][1][PEER]["seconds"] == [8.0] and "c" not in kept
+    assert kept["summary"]["b"][PEER]["ms"] == 8000
+    assert kept["failed"] == ({"c": "no memory"} if code == 1 else {})
+
+
+def test_a_wrong_path_of_nanogpt_is_refused_before_minutes_are_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run.options(["--nanogpt", str(tmp_path)])
+    assert f"there is no model.py in {tmp_path}" in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_are_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run.main(["--only", "b", "--results", str(tmp_path / "file" / "x")]) == 2
+    assert f"cannot make {tmp_path / 'file' / 'x'}" in capsys.readouterr().err
 
 
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
