@@ -173,7 +173,7 @@ class GPT(nn.Module):
         self.config = config
         self.transformer = Transformer(config)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        init_weights(self, config.n_layer, config.zero_init)
+        init_weights(self, config.n_layer)
         if config.tie_weights:
             tie(self.lm_head, self.transformer.wte)
 

@@ -12,10 +12,7 @@ Each block adds to the residual stream twice, once in attention and once in the 
 2·n_layer independent terms pile up. A sum of N such terms has √N times the deviation of one,
 and the division cancels that: the stream keeps its size at any depth.
 
-With `zero_init` the `c_proj` weights are 0 instead. A block then adds nothing at first: the stream
-is the embedding, whatever the depth, and each block grows from the identity.
-
-Reference: Radford et al. 2019, section 2.3; Goyal et al. 2017, section 5.1 (zero_init).
+Reference: Radford et al. 2019, section 2.3.
 """
 
 from __future__ import annotations
@@ -32,17 +29,15 @@ def residual_std(n_layer: int) -> float:
     return STD / math.sqrt(2 * n_layer)
 
 
-def init_parameter(weight: Tensor, name: str, n_layer: int, zero_init: bool = False) -> None:
+def init_parameter(weight: Tensor, name: str, n_layer: int) -> None:
     """Give one parameter its initial value, in place.
 
     Args:
         weight: the parameter.
         name: GPT-2's name of it, such as "transformer.h.0.attn.c_proj.weight".
         n_layer: number of blocks of the model.
-        zero_init: whether weights that write into the residual stream are 0. They use up no random
-            numbers then.
     """
-    if name.endswith("bias") or (zero_init and name.endswith("c_proj.weight")):
+    if name.endswith("bias"):
         nn.init.zeros_(weight)
     elif weight.dim() == 1:  # the only vectors beside the biases are gains
         nn.init.ones_(weight)
@@ -52,16 +47,15 @@ def init_parameter(weight: Tensor, name: str, n_layer: int, zero_init: bool = Fa
         nn.init.normal_(weight, std=STD)
 
 
-def init_weights(module: nn.Module, n_layer: int, zero_init: bool = False) -> None:
+def init_weights(module: nn.Module, n_layer: int) -> None:
     """Give every parameter inside `module` GPT-2's initial value, drawn from torch's generator.
 
     Args:
         module: a model or a part of one, with GPT-2's parameter names.
         n_layer: number of blocks, for the scaling of the residual projections.
-        zero_init: whether the residual projections are 0 instead.
     """
     for name, weight in module.named_parameters():
-        init_parameter(weight, name, n_layer, zero_init)
+        init_parameter(weight, name, n_layer)
 
 
 def tie(head: nn.Linear, embedding: nn.Embedding) -> None:

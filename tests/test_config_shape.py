@@ -46,7 +46,6 @@ def shape(**fields: Any) -> GPTConfig:
         ({"window": 4, "global_tokens": [64]}, ["64", "block_size 64", "0 to 63"]),
         ({"window": 4, "global_tokens": [0, -1]}, ["-1", "block_size 64", "0 to 63"]),
         ({"without": ["attention"]}, ["without", "mlp, residual, layer_norm", "'attention'"]),
-        ({"zero_init": True, "without": ["residual"]}, ["zero_init", "without residual", "zeros"]),
         ({"n_layer": -1}, ["n_layer", "at least 0", "not -1"]),
         ({"n_embd": 50}, ["n_embd 50", "n_head 6", "48 would be"]),
     ],

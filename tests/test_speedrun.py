@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from gpt2lib import GPT, train
-from gpt2lib.config import load_config
+from gpt2lib.config import TrainConfig, load_config
 
 V = 65
 """Characters in Tiny Shakespeare."""
@@ -87,6 +89,48 @@ def test_what_the_ablation_changes_is_in_the_preset(benchmark: ModuleType) -> No
             here = values[section] if isinstance(inner, dict) else values
             differ = [key for key, value in pairs if here[key] != value]
             assert differ == [key for key, _ in pairs], name
+
+
+def test_each_row_of_the_ablation_differs_from_the_recipe_in_settings_or_in_its_start(
+    benchmark: ModuleType,
+) -> None:
+    changed = {name for name, changes in benchmark.WITHOUT.items() if changes}
+    assert changed | set(benchmark.START) == set(benchmark.WITHOUT) - {"the recipe"}
+
+
+def first_losses(benchmark: ModuleType, name: str, config: TrainConfig, out: Path) -> list[float]:
+    """Train as a row of the ablation does; return the loss before each of two updates."""
+    with benchmark.START.get(name, nullcontext)():
+        train(config, out)
+    lines = map(json.loads, (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_a_run_can_start_with_projections_of_zero(
+    benchmark: ModuleType, verse: str, tmp_path: Path
+) -> None:
+    whole = load_config("speedrun")
+    config = whole.replace(
+        model=whole.model.replace(block_size=16, n_layer=2, n_embd=32, n_head=2),
+        data=whole.data.replace(source=verse),
+        **{"steps": 2, "batch_size": 4, "eval_every": 10**6, "sample_tokens": 0},
+    )
+    drawn = first_losses(benchmark, "the recipe", config, tmp_path / "drawn")
+    zero = first_losses(benchmark, "projections zero at first", config, tmp_path / "zero")
+    again = first_losses(benchmark, "the recipe", config, tmp_path / "again")
+    assert drawn == again  # nothing stays behind
+    assert zero[0] != drawn[0]
+
+
+def test_projections_of_zero_make_every_block_the_identity(benchmark: ModuleType) -> None:
+    shape = load_config("speedrun").model.replace(vocab_size=V, n_layer=2, n_embd=32)
+    with benchmark.zero_projections():
+        model = GPT(shape)
+    zeros = {name for name, weight in model.named_parameters() if not weight.any()}
+    assert zeros == {n for n, _ in model.named_parameters() if n.endswith("c_proj.weight")}
+    x = torch.randn(2, 5, 32)  # (B, T, C)
+    for block in model.transformer.h:
+        assert torch.equal(block(x, model.transformer.wpe.turn(torch.arange(5))), x)
 
 
 class Uniform(torch.nn.Module):

@@ -53,12 +53,9 @@ class GPTConfig(Config):
             window.
         without: parts left out, for comparisons: mlp, residual, layer_norm.
         gelu: tanh, the approximation that GPT-2 computes, or exact, as in nanoGPT.
-        zero_init: whether the matrices that write into the residual stream start at zero, so that
-            every block begins as the identity; GPT-2 draws them. It decides the start only.
 
     Reference: Radford et al. 2019, section 2.3 and table 2; Su et al. 2021 (position); Ainslie et
-    al. 2023 (n_kv_head); Beltagy et al. 2020 (window, dilation, global_tokens); Goyal et al. 2017,
-    section 5.1 (zero_init).
+    al. 2023 (n_kv_head); Beltagy et al. 2020 (window, dilation, global_tokens).
     """
 
     vocab_size: int = 50257
@@ -78,7 +75,6 @@ class GPTConfig(Config):
     global_tokens: tuple[int, ...] = ()
     without: tuple[Literal["mlp", "residual", "layer_norm"], ...] = ()
     gelu: Literal["tanh", "exact"] = "tanh"
-    zero_init: bool = False
 
     def __post_init__(self) -> None:
         for name in ("window", "dilation", "global_tokens", "without"):
@@ -97,11 +93,6 @@ class GPTConfig(Config):
             raise UserError(
                 f"n_head {self.n_head} is not divisible by n_kv_head {self.n_kv_head}; "
                 f"possible are {divisors(self.n_head)}"
-            )
-        if self.zero_init and "residual" in self.without:
-            raise UserError(
-                "zero_init true and without residual: every block would return zeros, so nothing "
-                "reaches the head; leave one of them out"
             )
         self._check_rope()
         self._check_pattern()
