@@ -60,12 +60,11 @@ CPU = {
     ),
     "b": Workload(
         "(b) 6 layers, 384 wide, block 256, batch 8, 50,257 tokens",
-        shape(6, 6, 384, 256, 50257), batch=8, rounds=2,
+        shape(6, 6, 384, 256, 50257), batch=8, rounds=3,
     ),
     "c": Workload(
         "(c) GPT-2 124M, block 512, batch 2",
         shape(12, 12, 768, 512, 50257), batch=2, rounds=2,
-        peers=("nanoGPT", "transformers", "litgpt"),
     ),
     "checkpointing": Workload(
         "GPT-2 124M, block 512, batch 4: ours computes activations again",

@@ -137,10 +137,14 @@ def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
     size = rows_in_cache(len(logits), logits.size(1), logits.device.type)
     for start in range(0, len(logits), size):
         some = slice(start, start + size)
-        p = F.log_softmax(logits[some].float(), dim=-1)  # (r, V), their logarithms as yet
-        loss -= p.gather(1, target[some])[:, 0].where(kept[some], 0).sum()
+        here = logits[some].gather(1, target[some]).float()  # (r, 1)
+        top = logits[some].amax(1, keepdim=True).float()
+        p = F.softmax(logits[some].float(), dim=1)  # (r, V)
+        # The largest of V probabilities is at least 1/V, so its logarithm is exact, whatever the
+        # target's is; and there is one exponential for a logit and not two.
+        loss += (top - here - p.amax(1, keepdim=True).log()).where(kept[some, None], 0).sum()
         if wanted:
-            p.exp_().scatter_add_(1, target[some], torch.full_like(target[some], -1, dtype=p.dtype))
+            p.scatter_add_(1, target[some], torch.full_like(here, -1))
             logits[some] = p.mul_(kept[some, None])
         del p  # its place in the cache is the next one's
     return loss

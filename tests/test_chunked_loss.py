@@ -94,6 +94,15 @@ def test_everything_ignored_is_0_of_0_with_gradients_of_0(chunk):
     assert [t.abs().max().item() for t in got] == [0, 0, 0, 0]
 
 
+def test_a_target_whose_probability_is_0_in_float32_has_its_loss(chunk):
+    x, weight, targets = problem()
+    x.data *= 40
+    expected = gradients(plain, x, weight, targets)
+    assert F.linear(x, weight).softmax(-1).min() == 0
+    for a, b in zip(gradients(linear_cross_entropy, x, weight, targets), expected, strict=True):
+        assert off(a, b) < 2e-5  # of logits of several hundred
+
+
 def test_without_gradients_the_loss_is_the_same(chunk):
     x, weight, targets = problem()
     with torch.no_grad():
