@@ -107,6 +107,8 @@ def time_precisions(
         else on the machine.
     """
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    gradients = [p.grad for p in model.parameters()]
+    model.zero_grad(set_to_none=True)
     with torch.random.fork_rng(devices=[]):
         end = time.perf_counter() + budget
         while len(seconds["bf16"]) <= repeats or time.perf_counter() < end:
@@ -117,6 +119,7 @@ def time_precisions(
                     loss, _ = model(idx, idx)
                 loss.backward()
                 taken.append(time.perf_counter() - started)
-    model.zero_grad(set_to_none=True)
+    for p, gradient in zip(model.parameters(), gradients, strict=True):
+        p.grad = gradient
     give_back_freed_memory()  # float32 took more than bf16 will, and would go on to hold it
     return {name: min(taken[1:]) for name, taken in seconds.items()}

@@ -107,7 +107,8 @@ class MuonAdamW(torch.optim.Optimizer):
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         common = {"lr": lr, "betas": betas, "eps": eps, "momentum": momentum, "weight_decay": 0.0}
-        super().__init__(groups, {**common, "muon": False, "rows": ()})
+        # `fused` tells `load_state_dict` that the count of steps lies beside the weight.
+        super().__init__(groups, {**common, "muon": False, "rows": (), "fused": True})
         self.dtype = dtype
 
     @torch.no_grad()

@@ -55,12 +55,20 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
     `scale` is its rate as a multiple of `lr`.
 
     Raises:
-        UserError: for a rate of the head where it is the token embedding.
+        UserError: for a rate of the head where it is the token embedding, and for a wrapped model,
+            whose parts have other names.
     """
-    rest = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    named = dict(model.named_parameters())
+    own_rate = config.embedding_lr is not None or config.head_lr is not None
+    if (config.name == "muon" or own_rate) and "transformer.wte.weight" not in named:
+        raise UserError(
+            f"Muon, embedding_lr and head_lr need the GPT itself, not {type(model).__name__}; make the "
+            "optimiser from the model inside, which shares its weights"
+        )
+    rest = {name: p for name, p in named.items() if p.requires_grad}
     own_rates = {f"transformer.{name}.weight": config.embedding_lr for name in ("wte", "wpe")}
     own_rates["lm_head.weight"] = config.head_lr
-    if config.head_lr is not None and "lm_head.weight" not in rest:
+    if config.head_lr is not None and "lm_head.weight" not in named:
         raise UserError(
             f"head_lr is {config.head_lr}, but the output head is the token embedding; set "
             "embedding_lr for both, or model.tie_weights false"
@@ -100,7 +108,7 @@ def make_optimizer(
             float32 otherwise.
 
     Raises:
-        UserError: for a rate of the head where it is the token embedding.
+        UserError: as `parameter_groups`.
     """
     groups = parameter_groups(model, config)
     betas = config.beta1, config.beta2

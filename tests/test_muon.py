@@ -229,7 +229,18 @@ def test_a_rate_for_a_tied_head_is_refused(name: Any) -> None:
         UserError, match=r"head_lr is 0\.01, .* embedding; set embedding_lr .*tie_weights"
     ):
         make_optimizer(GPT(TINY), config)
-    make_optimizer(GPT(TINY.replace(tie_weights=False)), config)
+    untied = GPT(TINY.replace(tie_weights=False))
+    make_optimizer(untied, config)
+    untied.lm_head.requires_grad_(False)  # frozen is not tied
+    make_optimizer(untied, config)
+
+
+@pytest.mark.parametrize("asked", [{"name": "muon"}, {"embedding_lr": 0.1}, {"head_lr": 0.1}])
+def test_a_wrapped_model_whose_parts_have_other_names_is_refused(asked: dict[str, Any]) -> None:
+    model = torch.compile(GPT(TINY.replace(tie_weights=False)))  # compiles when it is called
+    with pytest.raises(UserError, match="need the GPT itself, not OptimizedModule"):
+        make_optimizer(model, OptimConfig.from_dict(asked))  # type: ignore[arg-type]
+    make_optimizer(model, OptimConfig())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -276,3 +287,18 @@ def test_an_optimiser_that_is_put_back_goes_on_bit_for_bit() -> None:
     advance(twice, second, range(3, 6))
     for (name, a), b in zip(once.state_dict().items(), twice.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_its_own_state_comes_back_where_the_fused_kernel_wants_it() -> None:
+    model = GPT(TINY)
+    optimizer = make_optimizer(model, MUON)
+    model(*torch.randint(17, (2, 2, 8)))[0].backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    for of_one in saved["state"].values():  # float64 stands here for another device
+        of_one.update({key: t.double() for key, t in of_one.items()})
+    optimizer.load_state_dict(saved)
+    assert {t.dtype for of_one in optimizer.state.values() for t in of_one.values()} == {
+        torch.float32
+    }
+    optimizer.step()

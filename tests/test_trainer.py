@@ -783,11 +783,14 @@ def test_timing_precisions_leaves_no_trace(text: Path, tmp_path: Path) -> None:
     run = Trainer(config(text), open_run(tmp_path / "run", config(text)))
     idx, _ = run.feed.micro_batches(0)[0][:2]
     before = torch.get_rng_state()
+    bias = run.raw_model.transformer.ln_f.bias
+    bias.grad = torch.arange(float(bias.numel()))  # of a micro-batch before
     seconds = hardware.time_precisions(run.raw_model, idx, repeats=1)
     assert set(seconds) == {"fp32", "bf16"}
     assert min(seconds.values()) > 0
     assert torch.equal(before, torch.get_rng_state())
-    assert all(p.grad is None for p in run.raw_model.parameters())
+    assert torch.equal(bias.grad, torch.arange(float(bias.numel())))
+    assert all(p.grad is None for p in run.raw_model.parameters() if p is not bias)
 
 
 def test_batches_that_do_not_divide_are_refused(text: Path, tmp_path: Path) -> None:
