@@ -62,8 +62,8 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
     own_rate = config.embedding_lr is not None or config.head_lr is not None
     if (config.name == "muon" or own_rate) and "transformer.wte.weight" not in named:
         raise UserError(
-            f"Muon, embedding_lr and head_lr need the GPT itself, not {type(model).__name__}; make the "
-            "optimiser from the model inside, which shares its weights"
+            f"Muon, embedding_lr and head_lr need the GPT itself, not {type(model).__name__}; make "
+            "the optimiser from the model inside, which shares its weights"
         )
     rest = {name: p for name, p in named.items() if p.requires_grad}
     own_rates = {f"transformer.{name}.weight": config.embedding_lr for name in ("wte", "wpe")}
