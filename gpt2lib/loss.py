@@ -6,6 +6,7 @@ Shapes: B batch, T time, N = B·T places, C channels, V vocabulary, R rows of a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gpt2lib.data import IGNORE
+from gpt2lib.errors import UserError
 from gpt2lib.logit_chunks import rows_in_cache, rows_of_chunk
 
 
@@ -59,13 +61,22 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Te
         As `next_token_loss`. A backward pass is possible once.
 
     Raises:
+        UserError: if there is not one target for each row of x.
         RuntimeError: for a second backward pass through the same loss.
 
     Reference: Hsu et al. 2024 (Liger Kernel), section 3.2, FusedLinearCrossEntropy.
     """
+    if targets.shape != x.shape[:-1]:
+        raise UserError(
+            f"targets have the shape {tuple(targets.shape)}, but the tokens {tuple(x.shape[:-1])}; "
+            f"give one for each token, {IGNORE} where there is nothing to score"
+        )
     device = x.device.type
-    lowered = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    loss: Tensor = _LinearCrossEntropy.apply(x, weight, targets, lowered)  # type: ignore[no-untyped-call]
+    lowers = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    lowered = torch.get_autocast_dtype(device) if lowers else x.dtype
+    # Inside of `forward` gradients are off, and it cannot be told whether they are outside.
+    wanted = torch.is_grad_enabled()
+    loss: Tensor = _LinearCrossEntropy.apply(x, weight, targets, lowered, wanted)  # type: ignore[no-untyped-call]
     return loss, (targets != IGNORE).sum()
 
 
@@ -73,14 +84,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """The loss and its gradients, in one pass over the chunks."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, wanted: bool
+    ) -> Tensor:
+        wanted = wanted and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
         target, rows = targets.flatten(), x.flatten(0, -2).to(dtype)  # (N,), (N, C)
         size = rows_of_chunk(len(rows), len(weight))
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
         made = (torch.empty_like(t, dtype=weight.dtype) for t in (x, weight))
         grad_x, grad_w = made if wanted else (None, None)
-        with torch.autocast(x.device.type, enabled=False):
+        with _as_it_is(x.device.type):
             for start in range(0, len(rows), size):
                 some = slice(start, start + size)
                 logits = _product(rows[some], weight)  # (R, V)
@@ -99,7 +112,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if ctx.grads is None:
             raise RuntimeError("the gradients of this loss were taken already; compute it again")
         (grad_x, grad_w), ctx.grads = ctx.grads, None
-        return grad_x.mul_(grad).to(ctx.dtype), grad_w.mul_(grad), None, None
+        return grad_x.mul_(grad).to(ctx.dtype), grad_w.mul_(grad), None, None, None
+
+
+def _as_it_is(device: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast; some devices, such as meta, know none."""
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def _pieces(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:

@@ -17,7 +17,7 @@ from gpt2lib.attention import CausalSelfAttention
 from gpt2lib.config import GPTConfig
 from gpt2lib.errors import UserError
 from gpt2lib.kv_cache import KVCache, LayerCache
-from gpt2lib.loss import linear_cross_entropy
+from gpt2lib.loss import linear_cross_entropy, next_token_loss
 from gpt2lib.masks import DocumentMasks, Mask
 from gpt2lib.positions import POSITIONS, Turn, places_in
 from gpt2lib.tied import look_up
@@ -215,8 +215,10 @@ class GPT(nn.Module):
             )
         if targets is None:
             return self.lm_head(self.transformer(idx, documents=documents))  # type: ignore[no-any-return]  # (B, T, V)
-        head, tokens = self.lm_head.weight, None
-        if head is self.transformer.wte.weight:
+        if not _is_its_weight(self.lm_head, nn.Linear):
+            return next_token_loss(self(idx, documents=documents), targets)
+        wte, head, tokens = self.transformer.wte, self.lm_head.weight, None
+        if head is wte.weight and _is_its_weight(wte, nn.Embedding):
             tokens, head = look_up(head, idx)  # (B, T, C), (V, C)
         x = self.transformer(idx, documents=documents, tokens=tokens)  # (B, T, C)
         return linear_cross_entropy(x, head, targets)
@@ -224,3 +226,17 @@ class GPT(nn.Module):
     def num_parameters(self) -> int:
         """Count the parameters, a tied one once."""
         return sum(p.numel() for p in self.parameters())
+
+
+def _is_its_weight(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a layer does nothing but what its weight says, so that it need not be called.
+
+    A bias, a hook or a class that someone put in its place would not be heard.
+    """
+    hooks = (
+        layer._forward_pre_hooks,
+        layer._forward_hooks,
+        layer._backward_pre_hooks,
+        layer._backward_hooks,
+    )
+    return type(layer) is kind and getattr(layer, "bias", None) is None and not any(hooks)

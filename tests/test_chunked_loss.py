@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gpt2lib import GPT, GPTConfig, logit_chunks
+from gpt2lib import GPT, GPTConfig, logit_chunks, loss
 from gpt2lib.data import IGNORE
+from gpt2lib.errors import UserError
 from gpt2lib.loss import linear_cross_entropy, next_token_loss
 
 B, T, C, V = 3, 7, 16, 50
@@ -184,3 +185,79 @@ def test_compiled_it_is_the_same():
     model(idx, targets)[0].backward()
     for name, p in model.named_parameters():
         assert off(p.grad, expected[name]) < 1e-5, name
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_no_gradient_is_made_where_none_is_asked_for(mode, monkeypatch):
+    monkeypatch.setattr(loss, "_to_inputs", lambda *_, **__: pytest.fail("a gradient was made"))
+    x, weight, targets = problem()
+    with mode():
+        total, _ = linear_cross_entropy(x, weight, targets)
+    assert off(total, plain(x, weight, targets)[0]) < 1e-6
+
+
+@pytest.mark.parametrize("n", [T - 1, T + 1])
+def test_one_target_for_each_token(n):
+    x, weight, _ = problem()
+    with pytest.raises(UserError, match=rf"shape \(3, {n}\), but the tokens \(3, 7\)"):
+        linear_cross_entropy(x, weight, torch.zeros(B, n, dtype=torch.long))
+
+
+def test_on_meta_there_are_shapes_alone():
+    x, weight, targets = (t.detach().to("meta") for t in problem())
+    weight.requires_grad_()
+    linear_cross_entropy(x, weight, targets)[0].backward()
+    assert weight.grad.shape == (V, C)
+
+
+class WithMore(torch.nn.Module):
+    """A head, or an embedding, that adds what it learns beside the weight."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.more = torch.nn.Parameter(torch.randn(1) + 1)
+
+    @property
+    def weight(self):
+        return self.layer.weight
+
+    def forward(self, x):
+        return self.layer(x) * self.more
+
+
+def replace(model, name, kind):
+    """Put something in the place of the head or of the token embedding."""
+    part = model.get_submodule(name)
+    if kind == "hook":
+        part.register_forward_hook(lambda module, args, out: out.sin())
+    elif kind == "pre-hook":
+        part.register_forward_pre_hook(lambda module, args: (args[0].flip(-1),))
+    elif kind == "bias":
+        model.lm_head = torch.nn.Linear(C, V)
+    else:
+        model.set_submodule(name, WithMore(part))
+
+
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("lm_head", "bias"),
+        *((name, kind) for name in ("lm_head", "transformer.wte")
+          for kind in ("hook", "pre-hook", "class")),
+    ],
+)  # fmt: skip
+def test_what_someone_put_in_the_place_of_the_head_or_the_embedding_is_heard(name, kind, tie):
+    torch.manual_seed(0)
+    config = GPTConfig(block_size=T, n_layer=1, n_head=2, n_embd=C, vocab_size=V, tie_weights=tie)
+    model = GPT(config)
+    replace(model, name, kind)
+    targets = problem()[2]
+    idx = targets.clamp(min=0)
+    expected, _ = next_token_loss(model(idx), targets)
+    wanted = torch.autograd.grad(expected, list(model.parameters()))
+    total, _ = model(idx, targets)
+    assert off(total, expected) < 1e-6
+    for a, b in zip(torch.autograd.grad(total, list(model.parameters())), wanted, strict=True):
+        assert off(a, b) < 2e-6
