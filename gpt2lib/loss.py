@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gpt2lib.data import IGNORE
@@ -62,7 +61,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Te
 
     Raises:
         UserError: if there is not one target for each row of x.
-        RuntimeError: for a second backward pass through the same loss.
+        RuntimeError: for a second backward pass through the same loss, and for one that is to be
+            differentiated again (`create_graph`); `next_token_loss` can do both.
 
     Reference: Hsu et al. 2024 (Liger Kernel), section 3.2, FusedLinearCrossEntropy.
     """
@@ -91,7 +91,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         target, rows = targets.flatten(), x.flatten(0, -2).to(dtype)  # (N,), (N, C)
         size = rows_of_chunk(len(rows), len(weight))
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
-        made = (torch.empty_like(t, dtype=weight.dtype) for t in (x, weight))
+        wide = torch.promote_types(weight.dtype, torch.float32)  # they are sums
+        made = (torch.empty_like(t, dtype=wide) for t in (x, weight))
         grad_x, grad_w = made if wanted else (None, None)
         with _as_it_is(x.device.type):
             for start in range(0, len(rows), size):
@@ -103,16 +104,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     _to_inputs(logits, rows[some], weight, into, grad_w, first=start == 0)
                 del logits  # before the next are made
         ctx.grads = None if grad_x is None or grad_w is None else (grad_x, grad_w)
-        ctx.dtype = x.dtype
+        ctx.dtypes = x.dtype, weight.dtype
         return loss
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # `once_differentiable` would take what is kept for constants, and say nothing.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "this loss has no second derivatives; take next_token_loss(model(idx), targets)"
+            )
         if ctx.grads is None:
             raise RuntimeError("the gradients of this loss were taken already; compute it again")
         (grad_x, grad_w), ctx.grads = ctx.grads, None
-        return grad_x.mul_(grad).to(ctx.dtype), grad_w.mul_(grad), None, None, None
+        of_x, of_weight = ctx.dtypes
+        return grad_x.mul_(grad).to(of_x), grad_w.mul_(grad).to(of_weight), None, None, None
 
 
 def _as_it_is(device: str) -> AbstractContextManager[Any]:

@@ -187,6 +187,29 @@ def test_compiled_it_is_the_same():
         assert off(p.grad, expected[name]) < 1e-5, name
 
 
+def test_second_derivatives_are_refused_and_not_wrong():
+    x, weight, targets = problem()
+    total, _ = linear_cross_entropy(x, weight, targets)
+    with pytest.raises(RuntimeError, match="no second derivatives; take next_token_loss"):
+        torch.autograd.grad(total, x, create_graph=True)
+
+
+def test_with_weights_in_bf16_a_sum_over_many_chunks_keeps_its_digits(monkeypatch):
+    monkeypatch.setattr(logit_chunks, "CHUNK", 4 * V)
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 512, C), 0.3 * torch.randn(V, C)
+    targets = torch.randint(V, (1, 512))
+    exact, ours, autograds = (
+        gradients(of, *(t.to(dtype).requires_grad_() for t in (x, weight)), targets)[3].double()
+        for of, dtype in (
+            (plain, torch.float64),
+            (linear_cross_entropy, torch.bfloat16),
+            (plain, torch.bfloat16),
+        )
+    )
+    assert (ours - exact).norm() < 1.2 * (autograds - exact).norm()
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_no_gradient_is_made_where_none_is_asked_for(mode, monkeypatch):
     monkeypatch.setattr(loss, "_to_inputs", lambda *_, **__: pytest.fail("a gradient was made"))
