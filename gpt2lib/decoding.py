@@ -129,9 +129,9 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., K) to (..., N)."""
-        rows = x.reshape(-1, self.in_features)  # (rows, K)
-        whole = self.in_features % KERNEL_READS == 0
-        if rows.is_cpu and rows.size(0) < WIDEN_FROM and whole:
+        rows = x.reshape(-1, self.in_features).contiguous()  # (rows, K)
+        fits = self.in_features % KERNEL_READS == 0 and rows.dtype == self.scale.dtype
+        if rows.is_cpu and rows.size(0) < WIDEN_FROM and fits:
             y = torch.ops.aten._weight_int8pack_mm.default(rows, self.q, self.scale)  # (rows, N)
         else:
             y = F.linear(rows, self.q.to(x.dtype)) * self.scale

@@ -236,6 +236,15 @@ def test_what_it_cannot_do_is_refused() -> None:
         for_decoding(model, "int8")
 
 
+def test_an_int8_layer_takes_float32_and_numbers_that_do_not_lie_side_by_side() -> None:
+    weight, x = rows(48, seed=2), rows(3, seed=3)
+    layer = Int8Linear(*quantise(weight), None)
+    assert layer(x).dtype == torch.float32
+    torch.testing.assert_close(layer(x), x @ (layer.q * layer.scale.float()[:, None]).T)
+    lowered = x.bfloat16()
+    assert torch.equal(layer(lowered.T.contiguous().T), layer(lowered))
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 @pytest.mark.parametrize("use", [GPT.state_dict, copy.deepcopy, pickle.dumps])
 def test_packed_weights_are_not_saved_without_a_word(use: Callable[[GPT], Any]) -> None:
