@@ -37,7 +37,8 @@ def test_the_rungs_differ_in_what_lives(monkeypatch):
     assert peak("plain: float32") > peak("+ bf16 autocast")
     saved = peak("+ kept memory") - peak("+ loss in chunks")
     logits = 4 * 32 * 600
-    assert 4 * logits < saved < 8 * logits  # of two tables in float32, but for gradients made ahead
+    # Of two tables in float32 and the lookup's own gradient, but for gradients made ahead.
+    assert 4 * logits < saved < 8 * logits + 4 * 600 * 32
 
 
 def test_rungs_are_measured_in_processes_of_their_own():
