@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from arguments import positive
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -212,9 +213,9 @@ def sizes(args: argparse.Namespace, now: Callable[[], float]) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, and write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--batches", type=positive, nargs="+", default=[1, 16])
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--quick", action="store_true", help="2 rounds, 50 tokens")
     parser.add_argument("--cpu-time", action="store_true", help="count processor time")
     parser.add_argument("--products", action="store_true", help="products alone")

@@ -107,8 +107,15 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     sections = [*CPU, *SCRIPTS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nanogpt", metavar="PATH", help="a clone of nanoGPT, to take part")
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv-bench", help="with the others")
-    parser.add_argument("--only", default=",".join(sections), help=f"of {', '.join(sections)}")
+    parser.add_argument(
+        "--venv",
+        type=Path,
+        default=ROOT / ".venv-bench",
+        help="environment with litgpt and llms-from-scratch; `make bench` makes it",
+    )
+    parser.add_argument(
+        "--only", default=",".join(sections), help=f"separated by commas, of {', '.join(sections)}"
+    )
     parser.add_argument("--quick", action="store_true", help="two rounds, small scripts")
     devices = ("auto", "cpu", "cuda")
     parser.add_argument("--device", default="auto", choices=devices, help="auto takes a GPU")
@@ -156,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         say("interrupted; what was measured is kept")
         code = 130
     if kept["seconds"]:
-        print(f"All samples: {path.name}")
+        print(f"All samples: {path}")
     return code or int(bool(kept["failed"]))
 
 

@@ -26,6 +26,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from arguments import positive
 from exponents import exponents, report
 
 from gpt2lib.config import GPTConfig, OptimConfig
@@ -144,8 +145,8 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
 def options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=9, help="timed updates of every point")
+    parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=positive, default=9, help="timed updates of every point")
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16"))
     parser.add_argument("--cpu-time", action="store_true", help="count processor time (1 thread)")
     parser.add_argument("--small", action="store_true", help="small shapes, to try it out")

@@ -32,6 +32,8 @@ from statistics import fmean, median, stdev
 from typing import Any
 from unittest.mock import patch
 
+from arguments import positive
+
 CSV = Path(__file__).parents[1] / "gpt2lib" / "presets" / "speedrun_ablation.csv"
 """The losses of a complete ablation; its seconds depend on the machine and go to --out."""
 
@@ -290,7 +292,9 @@ def long(asked: argparse.Namespace) -> dict[str, Any]:
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--against", type=Path, help="folder of a clone of nanoGPT")
+    parser.add_argument(
+        "--against", type=Path, help="seconds to 1.88 beside nanoGPT's recipe: a clone's folder"
+    )
     parser.add_argument(
         "--ablation",
         nargs="?",
@@ -308,9 +312,16 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--long", action="store_true", help=f"minutes to {FAR_GOAL}")
     parser.add_argument("--preset", default="speedrun-long", help="what --long trains")
-    parser.add_argument("--seeds", type=int, nargs="+", help="others than the benchmark's own")
-    parser.add_argument("--steps", type=int, help="updates of every run, for a look")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        help="others than the benchmark's own: 11 to 15; of --ablation 1 to 3; of --long 11",
+    )
+    parser.add_argument("--steps", type=positive, help="updates of every run, for a look")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--changes", type=json.loads, default={}, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -320,11 +331,14 @@ def main() -> None:
     """Do what is asked for; bad input is said in one line."""
     asked = options()
     from gpt2lib.errors import UserError
+    from gpt2lib.signals import Interrupted
 
     try:
         measure(asked)
     except UserError as error:
         sys.exit(f"speedrun.py: {error}")
+    except (Interrupted, KeyboardInterrupt):
+        sys.exit("speedrun.py: stopped; nothing of this run is kept")
 
 
 def measure(asked: argparse.Namespace) -> None:

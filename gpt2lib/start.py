@@ -97,6 +97,13 @@ def start(config: TrainConfig, run: Run) -> Start:
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
     if accelerator.is_main_process:
         run.write_config("config.yaml", config)
+        for name in config.optim.unused():
+            logger.warning(
+                "optim.%s is %s, but nothing reads it: optim.name is %s",
+                name,
+                getattr(config.optim, name),
+                config.optim.name,
+            )
     return Start(config, accelerator, data, model)
 
 

@@ -246,6 +246,9 @@ def test_every_preset_goes_through_the_parser_unchanged(
         ("prepare ~no-such-user/x --out y", "~no-such-user, but no such user has a home"),
         ("generate x --prompt y --device gpu", "device must be one of auto, cpu, cuda, mps"),
         ("evaluate x --batch_size 0", "must be at least 1, not 0"),
+        ("generate speedrun --prompt y", "speedrun is a preset and not a trained model; train it"),
+        ("evaluate cpu", "gpt2lib train cpu --out runs/cpu"),
+        ("export smoke y", "smoke is a preset and not a trained model"),
         ("prepare x", "prepare needs --out"),
         ("course excercises", "did you mean 'exercises'?"),
         ("train smoke --model.n_embd 100 --model.n_head 3", "100 is not divisible by n_head 3"),
@@ -413,7 +416,9 @@ def test_weights_of_fewer_bytes_are_used_where_asked_for(
     losses = []
     for weights in ("fp32", "int8"):
         assert main(["evaluate", str(trained), "--weights", weights, "--json"]) == 0
-        losses.append(json.loads(capsys.readouterr().out)["loss"])
+        scores = json.loads(capsys.readouterr().out)
+        assert scores["weights"] == weights
+        losses.append(scores["loss"])
     assert 0 < abs(losses[0] - losses[1]) < 0.01
     for command in (argv, ["evaluate", str(trained)]):
         assert main([*command, "--weights", "int4"]) != 0
@@ -522,6 +527,7 @@ def test_evaluate_repeats_the_run_s_result(
     for source in (trained, checkpoint):
         assert main(["evaluate", str(source), "--json"]) == 0
         scores = json.loads(capsys.readouterr().out)  # nothing but JSON
+        assert scores.pop("weights") == "fp32"
         assert set(scores) >= {"loss", "perplexity", "bits_per_byte", "tokens"}
         for key, value in scores.items():
             assert value == pytest.approx(result[key], rel=1e-5), key

@@ -15,7 +15,7 @@ from gpt2lib.errors import UserError
 from gpt2lib.estimate import count_parameters, resolved_model
 from gpt2lib.estimate.budget import MFU, Cluster, budget, memory_per_gpu
 from gpt2lib.estimate.fit import setting_of
-from gpt2lib.estimate.gpus import GPUS
+from gpt2lib.estimate.gpus import GPUS, MEMORY
 
 ASSUMED = ("gpus", "mfu", "efficiency", "price")
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -23,7 +23,7 @@ UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 def add_options(parser: Parser) -> None:
     """Add the options; all of them are unset by default."""
-    names = ", ".join(name for name, _ in GPUS)
+    names = ", ".join(f"{name} ({MEMORY[name] / 1e9:.0f} GB)" for name, _ in GPUS)
     parser.add_argument(
         "--tokens",
         metavar="COUNT",
@@ -77,15 +77,15 @@ def with_tokens(config: TrainConfig, text: str | None) -> TrainConfig:
     if text is None:
         return config
     found = re.fullmatch(r"([0-9]+\.?[0-9]*(?:e[0-9]+)?)([kmbtx]?)", text.strip().lower())
-    number = float(found[1]) if found else 0.0
-    if found is not None:
-        of_one = count_parameters(resolved_model(config)) if found[2] == "x" else UNITS[found[2]]
-        number *= of_one
-    if not 1 <= number < 1e18:
+    if found is None:
         raise UserError(
             f"--tokens must be a number such as 300B or 2.5e9, or 20x for 20 tokens a parameter, "
             f"not {text!r}"
         )
+    of_one = count_parameters(resolved_model(config)) if found[2] == "x" else UNITS[found[2]]
+    number = float(found[1]) * of_one
+    if not 1 <= number < 1e18:
+        raise UserError(f"--tokens must be at least 1 and below 1e18, not {text}")
     per_step = config.batch_size * config.model.block_size
     return config.replace(steps=math.ceil(number / per_step))
 
@@ -124,9 +124,12 @@ def cost(
     share = config.batch_size // cluster.gpus
     setting = setting_of(config, share, "cuda", config.precision, cluster.gpus)
     model = resolved_model(config)
+    size = config.micro_batch if isinstance(config.micro_batch, int) else None
     return {
         **budget(found["run"]["flops"], cluster, config.precision),
-        "memory_per_gpu": memory_per_gpu(model, setting, cluster.gpus, share, available),
+        "recomputes": bool(config.gradient_checkpointing),
+        "sequences_per_gpu": share,
+        "memory_per_gpu": memory_per_gpu(model, setting, cluster.gpus, share, available, size),
     }
 
 
@@ -142,7 +145,8 @@ def cost_rows(found: dict[str, Any], available: str) -> dict[str, str]:
     rows = {
         f"time on {many}": long_duration(found["seconds"]),
         "  assumed": f"{found['mfu']:.0%} of {peak} each, "
-        f"{found['efficiency']:.0%} of that together",
+        f"{found['efficiency']:.0%} of that together"
+        + (", what is computed again included" if found["recomputes"] else ""),
         "GPU-hours": f"{found['gpu_hours']:,.1f}",
     }
     if found["money"] is not None:
@@ -150,10 +154,16 @@ def cost_rows(found: dict[str, Any], available: str) -> dict[str, str]:
     for name, one in found["memory_per_gpu"].items():
         if name == "shards" and found["gpus"] == 1:
             continue
-        size, peak = one["largest_micro_batch"], f"{one['peak'] / 1e9:.1f} GB"
-        row = f"{peak} with micro-batch {size}, the largest that fits into {available}"
-        if not size:
-            row = f"one sequence needs {peak}, too much for {available}"
+        size, largest = one["micro_batch"], one["largest_micro_batch"]
+        row = f"{one['peak'] / 1e9:.1f} GB with micro-batch {size}, "
+        if not one["fits"]:
+            row += f"too much for {available}" + (f"; {largest} fits" if largest else "")
+        elif size == found["sequences_per_gpu"]:
+            row += "which is all that batch_size gives each"
+        elif size == largest:
+            row += f"the largest that fits into {available}"
+        else:
+            row += f"as asked; {largest} fits into {available}"
         rows[{"copies": "a whole copy on each", "shards": "spread over them (FSDP2)"}[name]] = row
     return rows
 

@@ -83,7 +83,7 @@ class Parser(ArgumentParser):  # type: ignore[misc]  # jsonargparse is not type-
             needed = [self._shown(name) for name in found[1].split(", ")]
             return f"{self.prog.split()[-1]} needs {' and '.join(needed)}; see `{self.prog} --help`"
         if found := re.search(r"argument (--\S+): expected one argument", message):
-            return f"{found[1]} needs a value"
+            return f"{found[1]} needs a value; one that begins with a dash is written {found[1]}=-1"
         if found := re.search(
             r'Parser key "([\w.]+)":.*(?:value:|load config) (.*)', message, re.S
         ):

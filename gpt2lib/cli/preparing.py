@@ -50,7 +50,8 @@ def estimate(argv: list[str]) -> int:
     """Run `gpt2lib estimate PRESET [--memory SIZE] [--gpu NAME ...] [--any.field value]`."""
     parser = Parser(
         "estimate",
-        "PRESET [--memory SIZE] [--gpu NAME --gpus N --price AMOUNT] [--json] [--any.field value]",
+        "PRESET [--memory SIZE] [--tokens COUNT] [--gpu NAME --gpus N --mfu SHARE --price AMOUNT] "
+        "[--json] [--any.field value]",
         "Say what a run would take: parameters, FLOPs, bytes, which micro-batch fits, and, on GPUs "
         "that need not be here, time and money.",
         TrainConfig,
@@ -59,7 +60,9 @@ def estimate(argv: list[str]) -> int:
     parser.add_argument("preset", help=f"a preset or a size ({names}), or a YAML file")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.add_argument(
-        "--memory", metavar="SIZE", help="what a run may take, such as 24GB; here: what is free"
+        "--memory",
+        metavar="SIZE",
+        help="what a run may take, such as 24GB; by default what is free here, or what the GPU has",
     )
     costing.add_options(parser)
     parser.add_fields()
@@ -72,6 +75,8 @@ def estimate(argv: list[str]) -> int:
     elif not {"-h", "--help"} & set(argv):
         raise UserError(f"estimate needs a preset, a size or a YAML file; there are {names}")
     values = parser.read(argv)
+    if values["tokens"] and any(word.partition("=")[0] == "--steps" for word in argv):
+        raise UserError("--tokens says how many steps there are; leave it or --steps out")
     set_up_logging()
     from gpt2lib.estimate import estimate as estimate_run
 

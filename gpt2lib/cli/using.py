@@ -137,7 +137,7 @@ def evaluate(argv: list[str]) -> int:
     """Run `gpt2lib evaluate RUN [--data SOURCE] [--json]`."""
     parser = Parser(
         "evaluate",
-        "RUN [--data SOURCE] [--json]",
+        "RUN [--data SOURCE] [--weights fp32|bf16|int8] [--json]",
         "Score text that the model has not seen, every token once. By default that is the run's "
         "own held-out text. Of another source it is the part that the source itself holds out (as "
         "plays and prepared folders do), and else all of it.",
@@ -163,9 +163,9 @@ def evaluate(argv: list[str]) -> int:
     set_up_logging()
     scores, name = _score(values)
     if values["json"]:
-        print_json(scores)
+        print_json({**scores, "weights": values["weights"]})
     else:
-        print_table({"text": name, **scores_table(scores)})
+        print_table({"text": name, "weights": values["weights"], **scores_table(scores)})
     return 0
 
 

@@ -122,6 +122,11 @@ class OptimConfig(Config):
         if math.isinf(self.grad_clip):
             raise UserError(f"grad_clip must be finite, not {self.grad_clip}; 0 switches it off")
 
+    def unused(self) -> list[str]:
+        """Return the fields that were set, but that the optimiser of this name does not read."""
+        of_muon = () if self.name == "muon" else ("muon_lr", "muon_momentum")
+        return [name for name in of_muon if getattr(self, name) != getattr(OptimConfig(), name)]
+
     def slowed(self, factor: float) -> OptimConfig:
         """Return the same with every learning rate divided by `factor`."""
         names = ("lr", "muon_lr", "embedding_lr", "head_lr")

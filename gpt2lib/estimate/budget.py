@@ -73,9 +73,8 @@ class Cluster:
         for name in ("mfu", "efficiency"):
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:
-                raise UserError(
-                    f"{name} is a share, above 0 and at most 1, not {share}; 40 % is 0.4"
-                )
+                hint = f"; {share:g} % is {share / 100:g}" if 2 <= share <= 100 else ""
+                raise UserError(f"{name} is a share, above 0 and at most 1, not {share}{hint}")
         if self.price is not None and not 0 <= self.price < math.inf:
             raise UserError(f"price must be 0 or more, and finite, not {self.price}")
 
@@ -137,7 +136,12 @@ def budget(flops: float, cluster: Cluster, precision: str) -> dict[str, Any]:
 
 
 def memory_per_gpu(
-    model: GPTConfig, setting: Setting, gpus: int, share: int, available: int
+    model: GPTConfig,
+    setting: Setting,
+    gpus: int,
+    share: int,
+    available: int,
+    micro_batch: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return what each of several GPUs holds, with whole copies of the model and with shares.
 
@@ -147,20 +151,27 @@ def memory_per_gpu(
         gpus: how many train together.
         share: sequences of one GPU in an update.
         available: bytes of one GPU.
+        micro_batch: sequences in a forward pass; by default the most that fit, or 1.
 
     Returns:
         `copies` (data parallelism) and `shards` (FSDP2), each with `largest_micro_batch`, 0 if
-        none fits, the `peak` with it, or with one sequence, and whether that `fits`.
+        none fits, the `micro_batch` that is taken, the `peak` with it, and whether that `fits`.
     """
     sizes = {
         "copies": largest_that_fits(model, setting, share, available),
         "shards": largest_sharded(model, setting, gpus, share, available),
     }
     found: dict[str, dict[str, Any]] = {}
-    for name, size in sizes.items():
-        one = setting.of_micro_batch(size or 1, share // (size or 1))
+    for name, largest in sizes.items():
+        size = micro_batch or largest or 1
+        one = setting.of_micro_batch(size, -(-share // size))
         copies = name == "copies"
         peak = update_memory(model, one).peak if copies else sharded_peak(model, one, gpus)
         fits = peak <= (1 - MARGIN) * available
-        found[name] = {"largest_micro_batch": size, "peak": peak, "fits": fits}
+        found[name] = {
+            "largest_micro_batch": largest,
+            "micro_batch": size,
+            "peak": peak,
+            "fits": fits,
+        }
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib import checkpoint
+from gpt2lib.config import preset_names
 from gpt2lib.errors import UserError, nearest
 from gpt2lib.hub import nanogpt
 from gpt2lib.storage import MANIFEST, expand, read_json, verify
@@ -41,6 +42,11 @@ def resolve(source: str | Path) -> Path:
         raise UserError(f"{source} is a file; give the folder that it lies in")
     if isinstance(source, Path) or _looks_like_a_path(source):
         raise UserError(f"there is no folder {source}{_nearest_folder(folder)}")
+    if source in preset_names():
+        raise UserError(
+            f"{source} is a preset and not a trained model; train it first: "
+            f"gpt2lib train {source} --out runs/{source}"
+        )
     return _checked(_download(source))
 
 

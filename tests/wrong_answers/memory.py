@@ -160,6 +160,11 @@ def those_not_divisible(config, every):
     return total
 
 
+@wrong("flops-with-checkpointing", "everything-again", says="in none of them")
+def four_passes(config, every):
+    return (4 if every else 3) * sum(forward_flops(config).values())
+
+
 @wrong("flops-with-checkpointing", "the-head-too", says="runs once")
 def a_share_of_everything(config, every):
     total = sum(forward_flops(config).values())
@@ -255,6 +260,14 @@ def count_down(config, share, available):
     while size and peak(config, size, share // size) > (1 - MARGIN) * available:
         size -= 1
     return size
+
+
+@wrong("largest-micro-batch", "not-a-divisor", says="take a divisor")
+def rounded_up(config, share, available):
+    for size in range(share, 0, -1):
+        if peak(config, size, -(-share // size)) <= (1 - MARGIN) * available:
+            return size
+    return 0
 
 
 @wrong("largest-micro-batch", "no-margin", says="last byte")

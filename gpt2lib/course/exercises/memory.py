@@ -240,6 +240,13 @@ def _flops(passes: int, blocks: Callable[[int, int], int], again: int = 1) -> Fu
     return update_flops
 
 
+def _of_everything(passes: int) -> Function:
+    def update_flops(shape: Any, every: int) -> int:
+        return (passes if every else 3) * int(sum(counts.forward_flops(shape).values()))
+
+    return update_flops
+
+
 def _chosen(n_layer: int, every: int) -> int:
     return len(range(0, n_layer, every)) if every else 0
 
@@ -285,6 +292,12 @@ UPDATE_FLOPS = Exercise(
             "the-other-blocks",
             "you count the blocks that keep their activations; the others are computed again",
             wrong=_flops(3, lambda n_layer, every: n_layer - _chosen(n_layer, every)),
+        ),
+        Misconception(
+            "everything-again",
+            "you count the whole forward pass twice; only the blocks 0, k, 2k, … run again, and "
+            "the output head is in none of them",
+            wrong=_of_everything(4),
         ),
         Misconception(
             "the-head-too",
@@ -446,6 +459,18 @@ def _fit_cases() -> list[Any]:
     ]
 
 
+def _leaves_a_rest(my_micro_batch: Function) -> str | None:
+    """Look for a micro-batch that does not divide the share."""
+    for each in _fit_cases():
+        share, size = each.args[1], my_micro_batch(*each.args)
+        if size and share % size:
+            return (
+                f"of {share} sequences you take {size} at a time, which does not divide them: the "
+                f"last micro-batch of an update would be smaller; take a divisor"
+            )
+    return None
+
+
 LARGEST_MICRO_BATCH = Exercise(
     id="largest-micro-batch",
     notebook="09",
@@ -462,12 +487,7 @@ LARGEST_MICRO_BATCH = Exercise(
         "loop.",
     ],
     misconceptions=[
-        Misconception(
-            "not-a-divisor",
-            "your micro-batch does not divide the share, so the last one of an update would be "
-            "smaller; take a divisor",
-            wrong=_search(lambda share: list(range(share, 0, -1))),
-        ),
+        Misconception("not-a-divisor", test=_leaves_a_rest),
         Misconception(
             "no-margin",
             "you fill the memory to the last byte; Python, the allocator's gaps and others need "

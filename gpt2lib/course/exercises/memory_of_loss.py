@@ -95,6 +95,18 @@ def _holds_more(my_loss: Any) -> str | None:
     )
 
 
+def _overflows(my_loss: Any) -> str | None:
+    """Give it logits whose exponentials are too large for float32."""
+    x, weight, targets = _problem(6, (2,), 4)
+    loss, *gradients = my_loss(100 * x, weight, targets, 2)
+    if all(torch.as_tensor(found).isfinite().all() for found in (loss, *gradients)):
+        return None
+    return (
+        "with logits of some hundred the result is not finite: exp(89) is more than float32 holds, "
+        "and the logarithm of a probability that became 0 is -inf. Take log_softmax"
+    )
+
+
 LOSS_IN_CHUNKS = Exercise(
     id="loss-in-chunks",
     notebook="09",
@@ -162,6 +174,7 @@ LOSS_IN_CHUNKS = Exercise(
             wrong=_by_formula(onehot=False),
         ),
         Misconception("holds-all-logits", test=_holds_more),
+        Misconception("overflows", test=_overflows),
     ],
 )
 
