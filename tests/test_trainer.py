@@ -121,6 +121,28 @@ def test_a_run_leaves_what_it_promises(uninterrupted: Path, text: Path) -> None:
 MUON = {"name": "muon", "embedding_lr": 0.02, "decay": "linear", "decay_share": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("optim", "names"),
+    [
+        ({"muon_lr": 0.1}, ["muon_lr"]),
+        ({"muon_momentum": 0.3, "muon_lr": 0.1}, ["muon_lr", "muon_momentum"]),
+        ({"name": "muon", "muon_lr": 0.1}, []),
+        ({}, []),
+    ],
+)
+def test_a_setting_of_muon_without_muon_is_named(
+    text: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    optim: dict[str, Any],
+    names: list[str],
+) -> None:
+    train(config(text, optim=optim, steps=1), tmp_path / "run")
+    said = [r.getMessage() for r in caplog.records if "nothing reads it" in r.getMessage()]
+    assert [line.split()[0] for line in said] == [f"optim.{name}" for name in names]
+    assert all("optim.name is adamw" in line for line in said)
+
+
 @pytest.mark.parametrize("optim", [{}, MUON], ids=["adamw", "muon"])
 def test_resumed_is_bitwise_the_uninterrupted_run(
     uninterrupted: Path,
