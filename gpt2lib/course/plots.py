@@ -65,14 +65,17 @@ def show(fig: Any, name: str, alt: str) -> None:
         UserError: if the alt text is missing or the name is not a file name.
     """
     import matplotlib.pyplot as plt
+    from PIL import Image  # matplotlib needs it, too
 
     if len(alt.split()) < 4:
         raise UserError(f"figure {name!r} needs alt text: say in a sentence what it shows")
     if not name.replace("-", "").isalnum() or name != name.lower():
         raise UserError(f"figure name {name!r} must be lower-case words joined by hyphens")
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})
     plt.close(fig)
+    # The background is opaque; what says so of every point would be an eighth of the file.
+    Image.open(drawn).convert("RGB").save(buffer, "PNG", optimize=True)
     folder = os.environ.get("GPT2LIB_FIGURES")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
