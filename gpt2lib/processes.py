@@ -78,11 +78,7 @@ def check_split(config: TrainConfig, processes: int) -> None:
     share, rest = divmod(config.batch_size, processes)
     if rest:
         raise UserError(f"batch_size {config.batch_size} does not divide by {processes} processes")
-    if isinstance(config.micro_batch, int) and share % config.micro_batch:
-        raise UserError(
-            f"each process has {share} of batch_size {config.batch_size}, which does not divide "
-            f"by micro_batch {config.micro_batch}"
-        )
+    config.check_share(share, "process")
 
 
 def check_agreement(config: TrainConfig, **more: str) -> None:

@@ -19,7 +19,7 @@ from gpt2lib.estimate.budget import Cluster, assumed_efficiency, budget, memory_
 from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
 from gpt2lib.estimate.sharded import gathered, largest_sharded, sharded_peak
 from gpt2lib.estimate.simulated import Setting
-from gpt2lib.estimate.update import update_memory
+from gpt2lib.estimate.update import CUDA_GRAIN, update_memory
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -139,7 +139,7 @@ def test_shares_approach_what_every_process_needs_whole() -> None:
     peaks = [sharded_peak(SHAPE, Setting(2), n) for n in (2, 4, 8, 1000)]
     assert peaks == sorted(peaks, reverse=True)
     states = 12 * count_parameters(SHAPE)  # weights and two moments
-    assert peaks[0] - peaks[-1] >= 0.999 * states * (1 / 2 - 1 / 1000)  # shares are rounded
+    assert peaks[0] - peaks[-1] >= states * (1 / 2 - 1 / 1000) - CUDA_GRAIN  # shares are rounded
     assert peaks[-1] > gathered(SHAPE, accumulates=False)
 
 
@@ -280,6 +280,7 @@ def test_without_a_gpu_nothing_is_said_of_money(capsys: pytest.CaptureFixture[st
         ("--gpu H100 --gpus 1.5", "--gpus must be of type int, not '1.5'"),
         ("--gpu H100 --gpus 3", "batch_size 16 does not divide by 3 GPUs; --batch_size 15 does"),
         ("--gpu H100 --gpus 64", "--batch_size 64 does"),
+        ("--gpu H100 --gpus 8 --micro_batch 4", "each GPU has 2 of batch_size 16, which does not"),
         ("--gpu H100 --mfu 40", "--mfu is a share, above 0 and at most 1, not 40.0"),
         ("--gpu H100 --price -1", "--price must be 0 or more"),
         ("--gpu T4 --precision bf16", "T4 does not compute in bf16"),

@@ -1,9 +1,11 @@
 """The head and the loss together, a chunk of rows at a time."""
 
+import math
+
 import pytest
 import torch
+from tensors_made import TensorsMade
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpt2lib import GPT, GPTConfig, logit_chunks, loss
 from gpt2lib.data import IGNORE
@@ -73,18 +75,10 @@ def test_in_bf16_it_is_no_further_from_the_truth_than_autocast(chunk):
 
 def test_nothing_larger_than_a_chunk_of_logits_ever_exists(monkeypatch):
     monkeypatch.setattr(logit_chunks, "CHUNK", 4 * V)
-    rows = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            made = func(*args, **(kwargs or {}))
-            if isinstance(made, torch.Tensor) and made.dim() and made.size(-1) == V:
-                rows.append(made.numel() // V)
-            return made
-
     x, weight, targets = problem()
-    with Watch():
+    with TensorsMade() as made:
         linear_cross_entropy(x, weight, targets)[0].backward()
+    rows = [math.prod(one.shape) // V for one in made.found if one.shape[-1:] == (V,)]
     assert rows
     assert max(row for row in rows if row != C) <= 4  # (C, V) is a gradient's transpose
 
@@ -139,18 +133,11 @@ def test_a_target_outside_the_vocabulary_is_refused(bad):
 
 def test_no_lowered_copy_of_the_whole_head_is_made(monkeypatch):
     monkeypatch.setattr(logit_chunks, "IN_CACHE", 5 * C)
-    sizes = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            made = func(*args, **(kwargs or {}))
-            if isinstance(made, torch.Tensor) and made.dtype == torch.bfloat16 and made.dim() == 2:
-                sizes.append(made.numel() if C in made.shape else 0)
-            return made
-
     x, weight, targets = problem()
-    with Watch(), torch.autocast("cpu", torch.bfloat16):
+    with TensorsMade() as made, torch.autocast("cpu", torch.bfloat16):
         linear_cross_entropy(x[:, :2], weight, targets[:, :2])[0].backward()
+    lowered = [one.shape for one in made.found if one.dtype == torch.bfloat16]
+    sizes = [math.prod(shape) for shape in lowered if len(shape) == 2 and C in shape]
     assert max(sizes) == max(5, B * 2) * C < V * C
 
 

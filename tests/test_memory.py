@@ -149,7 +149,7 @@ def test_a_tied_matrix_has_no_second_gradient_at_the_end(
 
 
 @BOTH
-@pytest.mark.parametrize("cached", [1 << 16, 1 << 20])
+@pytest.mark.parametrize("cached", [1 << 17, 1 << 20])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("rows", [7, 8], ids=["uneven", "even"])
 def test_the_estimate_follows_a_loss_in_many_chunks(
@@ -161,8 +161,7 @@ def test_the_estimate_follows_a_loss_in_many_chunks(
     setting = Setting(rows, accumulation=2, precision=precision)
     update = update_memory(config, setting)
     assert update.moment == "loss"
-    # What a product of a few columns works with is not counted: here half a hundredth at most.
-    assert update.peak == pytest.approx(measured(config, setting), rel=0.005)
+    assert update.peak == pytest.approx(measured(config, setting), rel=0.003)
 
 
 @pytest.mark.slow

@@ -105,6 +105,7 @@ def on_cluster(config: TrainConfig, cluster: Cluster) -> TrainConfig:
             f"batch_size {config.batch_size} does not divide by {cluster.gpus} GPUs; "
             f"--batch_size {near} does"
         )
+    config.check_share(share, "GPU")
     precision = cluster.best_precision() if config.precision == "auto" else config.precision
     cluster.peak(precision)
     return config.replace(device="cuda", precision=precision)

@@ -207,3 +207,15 @@ class TrainConfig(Config):
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
         if not self.sample_prompt and self.sample_tokens:
             raise UserError("sample_prompt is empty; give at least one character, such as '\\n'")
+
+    def check_share(self, share: int, each: str) -> None:
+        """Refuse a micro-batch that does not divide the sequences of one process or GPU.
+
+        Raises:
+            UserError: with both numbers.
+        """
+        if isinstance(self.micro_batch, int) and share % self.micro_batch:
+            raise UserError(
+                f"each {each} has {share} of batch_size {self.batch_size}, which does not divide "
+                f"by micro_batch {self.micro_batch}"
+            )

@@ -151,7 +151,8 @@ def memory_per_gpu(
         gpus: how many train together.
         share: sequences of one GPU in an update.
         available: bytes of one GPU.
-        micro_batch: sequences in a forward pass; by default the most that fit, or 1.
+        micro_batch: sequences in a forward pass, a divisor of `share`; by default the most that
+            fit, or 1.
 
     Returns:
         `copies` (data parallelism) and `shards` (FSDP2), each with `largest_micro_batch`, 0 if
@@ -164,7 +165,7 @@ def memory_per_gpu(
     found: dict[str, dict[str, Any]] = {}
     for name, largest in sizes.items():
         size = micro_batch or largest or 1
-        one = setting.of_micro_batch(size, -(-share // size))
+        one = setting.of_micro_batch(size, share // size)
         copies = name == "copies"
         peak = update_memory(model, one).peak if copies else sharded_peak(model, one, gpus)
         fits = peak <= (1 - MARGIN) * available
