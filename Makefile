@@ -9,8 +9,11 @@ NANOGPT  ?=
 BIN      := .venv/bin
 BENCH    := .venv-bench
 READY    := .venv/.ready
+# The tests that multiply: what a CPU's kernels could get wrong, or not have.
+NUMERIC  := $(addprefix tests/test_,attention.py chunked_loss.py decoding.py kv_cache.py \
+              local_attention.py loss.py model.py positions.py sampling.py trainer.py)
 
-.PHONY: setup train lab test test-all check notebooks notebooks-full render hygiene bench clean
+.PHONY: setup train lab test test-avx2 test-all check notebooks notebooks-full render hygiene bench clean
 
 setup: $(READY)
 
@@ -40,6 +43,13 @@ test: check  ## the gates, the unit tests and every notebook in fast mode
 test-all: check  ## also the slow tests and every notebook in full mode
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not network" $(ARGS)
 	$(MAKE) --no-print-directory notebooks notebooks-full hygiene
+
+# The numbers again as on a CPU without AVX-512 and bf16; nothing where that is this CPU.
+test-avx2: $(READY)  ## the numeric tests on as much of this CPU as most laptops have
+	@$(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())' \
+	  || { echo "test-avx2: this CPU has no more than AVX2, so make test was it"; exit 0; }; \
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OMP_NUM_THREADS=1 \
+	  $(BIN)/pytest -n 2 -m "not slow and not network" $(NUMERIC)
 
 notebooks: $(READY)
 	$(BIN)/python tools/run_notebooks.py --fast $(NB)

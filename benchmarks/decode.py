@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.decoding import Int8Linear, PackedLinear, for_decoding, quantise
+from gpt2lib.cpu_products import int8_linear
+from gpt2lib.decoding import Int8Linear, for_decoding, lowered_linear, quantise, widened
 from gpt2lib.model import GPT
 from gpt2lib.sampling import generate
 
@@ -145,25 +146,26 @@ def products(args: argparse.Namespace, now: Callable[[], float]) -> dict[str, An
     torch.manual_seed(0)
     weights = [torch.randn(3072, 768) for _ in range(12)]
     low = [w.bfloat16() for w in weights]
-    packed = [PackedLinear(w, None) for w in low]
-    packed32 = [PackedLinear(w, None) for w in weights]
+    made = [lowered_linear(w, None) for w in low]
+    made32 = [lowered_linear(w, None) for w in weights]
     rounded = [Int8Linear(*quantise(w), None) for w in weights]
     found: dict[str, Any] = {}
     for n in (1, 4, 8, 16, 20, 32, 64):
         x32 = torch.randn(n, 768)
         x = x32.bfloat16()
+        kernel = int8_linear()
         kinds: dict[str, Callable[[], Any]] = {
             "F.linear fp32": lambda x=x32: [F.linear(x, w) for w in weights],
-            "packed fp32": lambda x=x32: [layer(x) for layer in packed32],
+            "ours fp32": lambda x=x32: [layer(x) for layer in made32],
             "F.linear bf16": lambda x=x: [F.linear(x, w) for w in low],
-            "packed bf16": lambda x=x: [layer(x) for layer in packed],
-            "int8, its kernel": lambda x=x: [
-                torch.ops.aten._weight_int8pack_mm(x, layer.q, layer.scale) for layer in rounded
-            ],
-            "int8, widened": lambda x=x: [
-                F.linear(x, layer.q.to(x.dtype)) * layer.scale for layer in rounded
-            ],
+            "ours bf16": lambda x=x: [layer(x) for layer in made],
+            "bf16, widened": lambda x=x: [widened(x, w) for w in low],
+            "int8, widened": lambda x=x: [widened(x, layer.q) * layer.scale for layer in rounded],
         }
+        if kernel is not None:
+            kinds["int8, its kernel"] = lambda x=x, product=kernel: [
+                product(x, w.q, w.scale) for w in rounded
+            ]
         taken: dict[str, list[float]] = {name: [] for name in kinds}
         for _ in range(9):
             for name, kind in kinds.items():

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gpt2lib.cpu_products import Packing, int8_linear, packing
 from gpt2lib.errors import UserError
-from gpt2lib.loss import next_token_loss
+from gpt2lib.loss import linear_in_pieces, next_token_loss
 from gpt2lib.model import GPT
 
 Weights = Literal["fp32", "bf16", "int8"]
@@ -34,10 +35,14 @@ KERNEL_READS = 32
 """Inputs that the kernel for 8 bits may read at a time. It does not look where a row ends: with
 others left over it adds what lies behind, or ends the process. Such a layer is written out, too."""
 
-BF16_FROM = 5_000_000
-"""Parameters from which bf16 is faster on a CPU; the weights of a smaller model lie in its caches.
+IMITATED_UP_TO = 4
+"""Rows up to which a CPU without bf16 multiplies in it all the same: memory is the slower part."""
 
-`python benchmarks/decode.py --sizes` prints the comparison."""
+BF16_FROM = 5_000_000
+"""Parameters from which bf16 writes faster on a CPU; a smaller model's weights lie in its caches.
+
+`python benchmarks/decode.py --sizes` prints the comparison; it came out alike on CPUs with bf16
+instructions and without."""
 
 
 def quantise(weight: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
@@ -71,25 +76,25 @@ def quantise(weight: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tuple
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weight lies in memory as oneDNN's kernel for this CPU reads it.
+    """A linear layer whose weight lies in memory as the kernel for this CPU reads it.
 
     Args:
         weight: (N, K), in the dtype to compute in.
         bias: (N,), or None.
+        layout: from `cpu_products.packing`.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, layout: Packing) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
+        self.bias: Tensor | None
         self.register_buffer("bias", bias)
         # No buffer: other devices and dtypes do not know this layout.
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+        self.layout, self.packed = layout, layout.pack(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., K) to (..., N)."""
-        return torch.ops.mkldnn._linear_pointwise.default(  # type: ignore[no-any-return]
-            x, self.packed, self.bias, "none", [], ""
-        )
+        return self.layout.linear(x, self.packed, self.bias)
 
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to be copied or pickled: nobody may read the packed weight."""
@@ -104,7 +109,46 @@ class PackedLinear(nn.Module):
 
     def n_bytes(self) -> int:
         """Return the bytes of the weight."""
-        return int(torch.ops.mkldnn._nbytes(self.packed))
+        return self.layout.n_bytes(self.packed)
+
+
+class PlainLinear(nn.Module):
+    """The same where no such kernel works: the weight as it is, in few bytes.
+
+    A row or two wait for the weight to arrive from memory, in whatever dtype. More rows are
+    multiplied in float32 on a CPU, because what it does not compute in bf16 it imitates slowly.
+
+    Args:
+        weight: (N, K), in the dtype to compute in.
+        bias: (N,), or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.weight: Tensor
+        self.bias: Tensor | None
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., K) to (..., N)."""
+        if x.is_cpu and x.numel() > IMITATED_UP_TO * self.in_features:
+            y = widened(x, self.weight)
+            return y if self.bias is None else y + self.bias
+        return F.linear(x, self.weight, self.bias)
+
+
+def lowered_linear(weight: Tensor, bias: Tensor | None) -> PackedLinear | PlainLinear:
+    """Return the faster of the two layers for this device and dtype."""
+    layout = packing(weight.dtype) if weight.is_cpu else None
+    return PlainLinear(weight, bias) if layout is None else PackedLinear(weight, bias, layout)
+
+
+def widened(x: Tensor, weight: Tensor) -> Tensor:
+    """Compute `F.linear(x, weight)` in float32, a piece of the weight at a time; dtype as x."""
+    rows = linear_in_pieces(x.reshape(-1, x.size(-1)).float(), weight)
+    return rows.to(x.dtype).view(*x.shape[:-1], -1)
 
 
 class Int8Linear(nn.Module):
@@ -123,6 +167,7 @@ class Int8Linear(nn.Module):
         self.out_features, self.in_features = q.shape
         self.q: Tensor
         self.scale: Tensor
+        self.bias: Tensor | None
         self.register_buffer("q", q)
         self.register_buffer("scale", scale.flatten())
         self.register_buffer("bias", bias)
@@ -130,13 +175,20 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., K) to (..., N)."""
         rows = x.reshape(-1, self.in_features).contiguous()  # (rows, K)
-        fits = self.in_features % KERNEL_READS == 0 and rows.dtype == self.scale.dtype
-        if rows.is_cpu and rows.size(0) < WIDEN_FROM and fits:
-            y = torch.ops.aten._weight_int8pack_mm.default(rows, self.q, self.scale)  # (rows, N)
-        else:
-            y = F.linear(rows, self.q.to(x.dtype)) * self.scale
+        y = self.products(rows)  # (rows, N)
         y = y if self.bias is None else y + self.bias
-        return y.view(*x.shape[:-1], self.out_features)  # type: ignore[no-any-return]
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def products(self, rows: Tensor) -> Tensor:
+        """Map (rows, K) to (rows, N), without the bias."""
+        if rows.is_cpu:
+            fits = self.in_features % KERNEL_READS == 0 and rows.dtype == self.scale.dtype
+            kernel = int8_linear() if fits and rows.size(0) < WIDEN_FROM else None
+            if kernel is not None:
+                return kernel(rows, self.q, self.scale)
+            if packing(rows.dtype) is None:
+                return widened(rows, self.q) * self.scale
+        return F.linear(rows, self.q.to(rows.dtype)) * self.scale
 
 
 class Int8Embedding(nn.Module):
@@ -161,16 +213,39 @@ class Int8Embedding(nn.Module):
 def fastest_weights(model: GPT) -> Literal["fp32", "bf16"]:
     """Return the weights with which a model writes fastest here without visible loss.
 
-    That is bf16 where the device has instructions for it and the model is not small. The answer
-    depends on the machine and the model alone and is not timed, so that a seed repeats its text.
+    On a CPU that is bf16 for all but small models, whether the CPU computes in bf16 or not: half
+    the bytes arrive in about half the time. The answer depends on the kind of device and the
+    model alone and is not timed, so that a seed repeats its text.
     """
     device = model.transformer.wte.weight.device.type
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch's own names
-    native = any(getattr(torch.cpu, name, bool)() for name in known)
     large = model.num_parameters() >= BF16_FROM
-    return "bf16" if device == "cpu" and native and large else "fp32"
+    return "bf16" if device == "cpu" and large else "fp32"
+
+
+def slower_than_fp32(model: GPT, weights: Weights, many_rows: bool) -> str | None:
+    """Say in one line why other weights than fp32 are the slower ones here; None if they are not.
+
+    Args:
+        model: the model that was trained.
+        weights: fp32, bf16 or int8.
+        many_rows: whether many tokens are read at a time, as for a loss, or one, as in writing.
+    """
+    on_cpu = model.transformer.wte.weight.is_cpu
+    if weights == "fp32" or not on_cpu or packing(torch.bfloat16) is not None:
+        return None
+    if many_rows:
+        return (
+            f"this CPU does not compute in bf16, so products of many rows with {weights} weights "
+            f"are made in float32: fp32 weights are faster here"
+        )
+    if model.num_parameters() < BF16_FROM:
+        return (
+            f"this CPU does not compute in bf16, and a model of {model.num_parameters():,} "
+            f"parameters lies in its caches: fp32 weights are faster here than {weights}"
+        )
+    return None
 
 
 class DecodingGPT(GPT):
@@ -245,13 +320,7 @@ def _linear(layer: nn.Linear, weights: Weights, dtype: torch.dtype) -> nn.Module
     bias = None if layer.bias is None else layer.bias.detach().to(dtype, copy=True)
     if weights == "int8":
         return Int8Linear(*quantise(layer.weight), bias)
-    weight = layer.weight.detach().to(dtype)
-    if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return PackedLinear(weight, bias)
-    made = nn.Linear(layer.in_features, layer.out_features, bias is not None, device="meta")
-    made.weight = nn.Parameter(weight.clone())
-    made.bias = None if bias is None else nn.Parameter(bias)
-    return made
+    return lowered_linear(layer.weight.detach().to(dtype, copy=True), bias)
 
 
 def for_decoding(model: GPT, weights: Weights = "bf16") -> DecodingGPT:

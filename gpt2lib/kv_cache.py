@@ -109,8 +109,9 @@ class LayerCache:
             return k, v, None
         used = self.read.longest + 1
         if self.read.even and used <= self.ring:  # every row writes the same slot: no indices
-            self.k.select(2, used - 1).copy_(k[:, :, 0])
-            self.v.select(2, used - 1).copy_(v[:, :, 0])
+            for slot in (used - 1, *self._own_slots(used - 1)):
+                self.k.select(2, slot).copy_(k[:, :, 0])
+                self.v.select(2, slot).copy_(v[:, :, 0])
             return self.k.narrow(2, 0, used), self.v.narrow(2, 0, used), None
         rows, slot, held, now = self.once("slots", self._slots)
         self.k[rows, :, slot] = k[:, :, 0].to(self.k.dtype)
@@ -129,6 +130,11 @@ class LayerCache:
         if key not in self.read.found:
             self.read.found[key] = find()
         return self.read.found[key]  # type: ignore[return-value]
+
+    def _own_slots(self, place: int) -> list[int]:
+        """Return the slot behind the ring of the token at `place`, if it is a global one."""
+        ring, kept = self.kind
+        return [ring + i for i, of in enumerate(kept) if of == place]
 
     def _slots(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return where the next token goes, which place each slot holds then, and if it is kept."""

@@ -97,7 +97,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with _as_it_is(x.device.type):
             for start in range(0, len(rows), size):
                 some = slice(start, start + size)
-                logits = _product(rows[some], weight)  # (R, V)
+                logits = linear_in_pieces(rows[some], weight)  # (R, V)
                 loss += _to_gradient(logits, target[some], wanted)
                 if grad_x is not None and grad_w is not None:
                     into = grad_x.flatten(0, -2)[some]
@@ -140,8 +140,8 @@ def _pieces(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]
         yield some, weight[some].to(dtype)
 
 
-def _product(rows: Tensor, weight: Tensor) -> Tensor:
-    """Return the logits, (R, V), of rows, (R, C), in the dtype of the rows."""
+def linear_in_pieces(rows: Tensor, weight: Tensor) -> Tensor:
+    """Return rows @ weight.T, (R, V), in the dtype of the rows, (R, C), whatever the weight has."""
     logits = rows.new_empty(len(rows), len(weight))
     for some, w in _pieces(weight, rows.dtype):
         torch.mm(rows, w.t(), out=logits[:, some])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,16 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gpt2lib import cpu_products, decoding, logit_chunks
 from gpt2lib.config import GPTConfig
+from gpt2lib.cpu_products import int8_linear, packing
 from gpt2lib.decoding import (
     BF16_FROM,
+    IMITATED_UP_TO,
     WIDEN_FROM,
     DecodingGPT,
     Int8Linear,
     PackedLinear,
+    PlainLinear,
     fastest_weights,
     for_decoding,
     quantise,
+    slower_than_fp32,
 )
 from gpt2lib.errors import UserError
 from gpt2lib.model import GPT
@@ -36,6 +44,18 @@ SHAPES: dict[str, dict[str, Any]] = {
     "without mlp": {"without": ("mlp",)},
     "odd": {"n_embd": 36, "vocab_size": 97},
 }
+
+
+@pytest.fixture(autouse=True, params=["what this CPU has", "plain"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run everything with the kernels of this CPU, and as on a CPU that has none."""
+    if request.param == "plain":
+        monkeypatch.setattr(decoding, "packing", lambda dtype: None)
+        monkeypatch.setattr(decoding, "int8_linear", lambda: None)
+    return str(request.param)
+
+
+AS_HERE = pytest.mark.parametrize("products", ["what this CPU has"], indirect=True)
 
 
 def make(config: GPTConfig = TINY, scale: float = 4.0) -> GPT:
@@ -209,13 +229,78 @@ def test_stream_and_a_penalty_work_on_it() -> None:
     )
 
 
-def test_without_onednn_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@AS_HERE
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8"])
+def test_without_kernels_of_this_cpu_it_is_the_same(
+    weights: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, idx = make(), torch.randint(96, (2, 9))
-    wanted = for_decoding(model, "bf16")(idx).float()
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    plain = for_decoding(model, "bf16")
+    wanted = for_decoding(model, weights)(idx).float()
+    monkeypatch.setattr(decoding, "packing", lambda dtype: None)
+    monkeypatch.setattr(decoding, "int8_linear", lambda: None)
+    plain = for_decoding(model, weights)
     assert not any(isinstance(m, PackedLinear) for m in plain.modules())
-    torch.testing.assert_close(plain(idx).float(), wanted, atol=0.03, rtol=0.02)
+    near = {"atol": 1e-5, "rtol": 1e-5} if weights == "fp32" else {"atol": 0.05, "rtol": 0.02}
+    torch.testing.assert_close(plain(idx).float(), wanted, **near)
+
+
+@pytest.mark.parametrize("n", [1, IMITATED_UP_TO, IMITATED_UP_TO + 1, 40])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_plain_layer_is_a_linear_layer_however_many_rows(
+    n: int, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logit_chunks, "IN_CACHE", 7 * 64)  # pieces of 7 outputs, and one of 6
+    weight, x = rows(48, seed=2).bfloat16(), rows(n, seed=3).bfloat16()
+    bias = rows(1, 48, seed=4)[0].bfloat16() if biased else None
+    got = PlainLinear(weight, bias)(x.view(n, 1, 64))
+    wanted = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    assert got.dtype == torch.bfloat16 and got.shape == (n, 1, 48)
+    torch.testing.assert_close(got[:, 0].double(), wanted, atol=0.1, rtol=2**-7)
+
+
+def test_a_kernel_that_fails_or_is_wrong_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on arm64, which has none, on a CPU that refuses, and where one would compute wrong."""
+
+    def refuses(*args: Any) -> Tensor:
+        raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support")
+
+    def is_wrong(x: Tensor, *args: Any) -> Tensor:
+        return x.new_ones(1, cpu_products.TRIED_ON[0])
+
+    for weight_kernel, product in ((None, None), (refuses, is_wrong), (lambda w, n: w, is_wrong)):
+        ops: Any = SimpleNamespace(aten=SimpleNamespace(), mkldnn=SimpleNamespace())
+        if product is not None:
+            ops.mkldnn._reorder_linear_weight = weight_kernel
+            ops.mkldnn._linear_pointwise = SimpleNamespace(default=product)
+            ops.mkldnn._nbytes = lambda packed: packed.nbytes
+            ops.aten._weight_int8pack_mm = SimpleNamespace(default=product)
+        monkeypatch.setattr(torch, "ops", ops)
+        for dtype in (torch.float32, torch.bfloat16):
+            assert packing.__wrapped__(dtype) is None
+        assert int8_linear.__wrapped__() is None
+
+
+def test_one_module_alone_knows_private_operators() -> None:
+    private = re.compile(r"torch\.(ops|cpu|_C)\._?|torch\.ops\.\w+\._|mkldnn")
+    package = Path(decoding.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.name != "cpu_products.py":
+            assert not private.search(path.read_text(encoding="utf-8")), path
+
+
+def test_slow_weights_are_named_where_bf16_is_not_computed(
+    monkeypatch: pytest.MonkeyPatch, products: str
+) -> None:
+    model = make()
+    if products == "plain":
+        assert "does not compute in bf16" in str(slower_than_fp32(model, "bf16", many_rows=True))
+        assert f"{model.num_parameters():,} par" in str(slower_than_fp32(model, "int8", False))
+        monkeypatch.setattr(GPT, "num_parameters", lambda self: BF16_FROM)
+        assert slower_than_fp32(model, "bf16", many_rows=False) is None  # half the bytes to read
+        assert slower_than_fp32(model, "int8", many_rows=True) is not None
+    monkeypatch.setattr(decoding, "packing", lambda dtype: "something")
+    assert slower_than_fp32(model, "bf16", many_rows=True) is None
+    assert slower_than_fp32(model, "fp32", many_rows=True) is None
 
 
 def test_what_it_cannot_do_is_refused() -> None:
@@ -245,25 +330,21 @@ def test_an_int8_layer_takes_float32_and_numbers_that_do_not_lie_side_by_side() 
     assert torch.equal(layer(lowered.T.contiguous().T), layer(lowered))
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@AS_HERE
+@pytest.mark.skipif(packing(torch.float32) is None, reason="nothing is packed on this CPU")
 @pytest.mark.parametrize("use", [GPT.state_dict, copy.deepcopy, pickle.dumps])
 def test_packed_weights_are_not_saved_without_a_word(use: Callable[[GPT], Any]) -> None:
     with pytest.raises(UserError, match="copy or save the model that they were made from"):
-        use(for_decoding(make(), "bf16"))
+        use(for_decoding(make(), "fp32"))
 
 
-def test_auto_is_fp32_for_a_small_model_and_on_a_cpu_without_bf16(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_auto_is_bf16_for_all_but_small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make()
+    monkeypatch.setattr(GPT, "num_parameters", lambda self: BF16_FROM - 1)
     assert fastest_weights(model) == "fp32"
     monkeypatch.setattr(GPT, "num_parameters", lambda self: BF16_FROM)
-    for native in (True, False):
-        monkeypatch.setattr(
-            torch.cpu, "_is_avx512_bf16_supported", lambda n=native: n, raising=False
-        )
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        assert fastest_weights(model) == ("bf16" if native else "fp32")
+    assert fastest_weights(model) == "bf16"
+    assert fastest_weights(model.to("meta")) == "fp32"
 
 
 def test_it_is_a_gpt() -> None:

@@ -138,6 +138,13 @@ def test_cached_equals_computed_anew_for_any_shape(config: GPTConfig, data: Any)
     assert_cached_is_anew(make(config), rows_of(*lengths), 8)
 
 
+@pytest.mark.parametrize("lengths", [(1,), (1, 1), (1, 2)])
+def test_a_global_token_that_comes_after_the_prompt_is_kept(lengths: tuple[int, ...]) -> None:
+    """It arrives while the ring still has room, and is asked for when the ring has gone round."""
+    model = make(TINY.replace(n_layer=1, block_size=8, window=1, global_tokens=(1, 2)))
+    assert_cached_is_anew(model, rows_of(*lengths), 8)
+
+
 @pytest.mark.parametrize("without", [("mlp",), ("residual", "layer_norm"), ()])
 @pytest.mark.parametrize("n_layer", [0, 1])
 def test_a_model_with_parts_left_out_can_be_cached(without: tuple[Any, ...], n_layer: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,10 @@ from gpt2lib.errors import UserError
 
 if TYPE_CHECKING:
     from gpt2lib.data import TokenFile
+    from gpt2lib.model import GPT
     from gpt2lib.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 RUN = "a run, one of its checkpoints, a transformers folder, or a hub name such as gpt2"
 WEIGHTS = ("fp32", "bf16", "int8")
@@ -70,13 +74,12 @@ def generate(argv: list[str]) -> int:
         default="auto",
         metavar="auto|fp32|bf16|int8",
         help="what the weights are kept in while it writes. Fewer bytes are faster; int8 costs "
-        "some quality. auto: bf16 where the device has instructions for it and the model has "
-        "5 million parameters or more, else fp32",
+        "some quality. auto: bf16 for a model of 5 million parameters or more on a CPU, and on a "
+        "GPU that computes in it; else fp32",
     )
     parser.add_argument("--device", default="auto", help=DEVICE)
     values = parser.read(argv)
-    if values["weights"] not in ("auto", *WEIGHTS):
-        raise UserError(f"--weights must be auto, fp32, bf16 or int8, not {values['weights']!r}")
+    _check_weights(values["weights"])
     if values["max_new_tokens"] < 1:
         raise UserError(f"--max_new_tokens must be at least 1, not {values['max_new_tokens']}")
     if values["seed"] is not None and not 0 <= values["seed"] < 2**63:
@@ -95,7 +98,6 @@ def _continuation(values: dict[str, Any]) -> Iterator[str]:
     """Load the model and yield what it writes after the prompt, in pieces."""
     import torch
 
-    from gpt2lib.decoding import fastest_weights, for_decoding
     from gpt2lib.hardware import resolve_device
     from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
     from gpt2lib.sampling import stream
@@ -110,11 +112,7 @@ def _continuation(values: dict[str, Any]) -> Iterator[str]:
         ids = [tokenizer.eot]
     model = load_pretrained(folder).to(resolve_device(device))
     on = next(model.parameters()).device
-    weights = values["weights"]
-    if weights == "auto":
-        weights = fastest_weights(model)
-    if weights != "fp32":
-        model = for_decoding(model, weights)
+    model, _ = _with_weights(model, values["weights"], many_rows=False)
     seed = values["seed"] if values["seed"] is not None else random.SystemRandom().getrandbits(32)
     idx = torch.tensor([ids], device=on)  # (1, T)
     tokens = stream(
@@ -137,7 +135,7 @@ def evaluate(argv: list[str]) -> int:
     """Run `gpt2lib evaluate RUN [--data SOURCE] [--json]`."""
     parser = Parser(
         "evaluate",
-        "RUN [--data SOURCE] [--weights fp32|bf16|int8] [--json]",
+        "RUN [--data SOURCE] [--weights auto|fp32|bf16|int8] [--json]",
         "Score text that the model has not seen, every token once. By default that is the run's "
         "own held-out text. Of another source it is the part that the source itself holds out (as "
         "plays and prepared folders do), and else all of it.",
@@ -149,24 +147,45 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument(
         "--weights",
         default="fp32",
-        metavar="fp32|bf16|int8",
+        metavar="auto|fp32|bf16|int8",
         help="what the weights are kept in, as in `generate`: the scores tell what that costs",
     )
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_fields("data", skip=("tokenizer", "vocab_size", "val_fraction"))
     parser.set_defaults({"data.source": None})
     values = parser.read([_long_name(word) for word in argv])
-    if values["weights"] not in WEIGHTS:
-        raise UserError(f"--weights must be fp32, bf16 or int8, not {values['weights']!r}")
+    _check_weights(values["weights"])
     if values["batch_size"] < 1:
         raise UserError(f"--batch_size must be at least 1, not {values['batch_size']}")
     set_up_logging()
-    scores, name = _score(values)
+    scores, name, weights = _score(values)
     if values["json"]:
-        print_json({**scores, "weights": values["weights"]})
+        print_json({**scores, "weights": weights})
     else:
-        print_table({"text": name, "weights": values["weights"], **scores_table(scores)})
+        print_table({"text": name, "weights": weights, **scores_table(scores)})
     return 0
+
+
+def _check_weights(weights: str) -> None:
+    """Refuse weights that there are not."""
+    if weights not in ("auto", *WEIGHTS):
+        raise UserError(f"--weights must be auto, fp32, bf16 or int8, not {weights!r}")
+
+
+def _with_weights(model: GPT, weights: str, many_rows: bool) -> tuple[GPT, str]:
+    """Return the model with the weights asked for, and which these are; say if they are slow.
+
+    Args:
+        model: as it was trained.
+        weights: auto, or one of `WEIGHTS`.
+        many_rows: whether many tokens are read at a time, or one.
+    """
+    from gpt2lib.decoding import fastest_weights, for_decoding, slower_than_fp32
+
+    chosen: Any = fastest_weights(model) if weights == "auto" else weights
+    if slow := slower_than_fp32(model, chosen, many_rows):
+        logger.warning("%s", slow)
+    return model if chosen == "fp32" else for_decoding(model, chosen), chosen
 
 
 def _long_name(word: str) -> str:
@@ -175,9 +194,8 @@ def _long_name(word: str) -> str:
     return f"--data.source{equals}{value}" if name == "--data" else word
 
 
-def _score(values: dict[str, Any]) -> tuple[dict[str, float], str]:
-    """Return the scores and the name of the text."""
-    from gpt2lib.decoding import for_decoding
+def _score(values: dict[str, Any]) -> tuple[dict[str, float], str, str]:
+    """Return the scores, the name of the text, and what the weights were kept in."""
     from gpt2lib.evaluate import score
     from gpt2lib.hardware import resolve_device
     from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
@@ -191,9 +209,9 @@ def _score(values: dict[str, Any]) -> tuple[dict[str, float], str]:
         tokens = _other_text(DataConfig.from_dict(values["data"]), tokenizer)
     tokens.check_tokenizer(tokenizer.fingerprint)
     model = load_pretrained(folder).to(device)
-    if values["weights"] != "fp32":
-        model = for_decoding(model, values["weights"])
-    return score(model, tokens, model.config.block_size, values["batch_size"]), tokens.name
+    model, weights = _with_weights(model, values["weights"], many_rows=True)
+    scores = score(model, tokens, model.config.block_size, values["batch_size"])
+    return scores, tokens.name, weights
 
 
 def _held_out(run: str, folder: Path, tokenizer: Tokenizer) -> TokenFile:
