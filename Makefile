@@ -10,8 +10,7 @@ BIN      := .venv/bin
 BENCH    := .venv-bench
 READY    := .venv/.ready
 # The tests that multiply: what a CPU's kernels could get wrong, or not have.
-NUMERIC  := $(addprefix tests/test_,attention.py chunked_loss.py decoding.py kv_cache.py \
-              local_attention.py loss.py model.py positions.py sampling.py trainer.py)
+NUMERIC  := tests/model tests/generation tests/training/test_trainer.py
 
 .PHONY: setup train lab test test-avx2 test-all check notebooks notebooks-full render hygiene bench clean
 

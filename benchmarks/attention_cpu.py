@@ -4,7 +4,7 @@
 
 The two forms take turns, so that a machine whose speed drifts favours neither; the times are
 medians. bf16 runs under autocast and with the memory settings of the trainer, as in training. A
-ratio above 1 means that the eager form is the faster one. `gpt2lib.attention.EAGER_UP_TO`
+ratio above 1 means that the eager form is the faster one. `gpt2lib.model.attention.EAGER_UP_TO`
 follows the bf16 ratios. On a busy machine `--threads 1 --cpu-time` counts the time that the
 processor gave to this process instead of the time on the clock.
 """
@@ -19,9 +19,9 @@ from contextlib import nullcontext
 
 import torch
 
-from gpt2lib.attention import eager, fused
-from gpt2lib.hardware import prepare_process
-from gpt2lib.masks import Causal
+from gpt2lib.model.attention import eager, fused
+from gpt2lib.model.masks import Causal
+from gpt2lib.training.hardware import prepare_process
 
 TOKENS = 2048
 """B·T of every row of the table."""

@@ -14,7 +14,6 @@ import sys
 
 from gpt2lib.cli.costing import long_duration
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import count_parameters, training_flops
 from gpt2lib.estimate.budget import (
     MFU,
@@ -26,6 +25,7 @@ from gpt2lib.estimate.budget import (
 )
 from gpt2lib.estimate.fit import MARGIN
 from gpt2lib.estimate.simulated import Setting
+from gpt2lib.utils.errors import UserError
 
 SIZES = {"gpt2": "124M", "gpt2-medium": "350M", "gpt2-xl": "1.5B"}
 GPUS = (1, 8, 64)

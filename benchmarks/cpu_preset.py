@@ -4,7 +4,7 @@
     python benchmarks/cpu_preset.py --list     # only say what would run
 
 Every trial trains on the bundled plays and scores all held-out text. The rows go to
-`gpt2lib/presets/cpu_trials.csv`. `train_seconds` depends on the machine and on what else it
+`gpt2lib/course/results/cpu_trials.csv`. `train_seconds` depends on the machine and on what else it
 does; `cpu_seconds` (processor time of the trial's process) much less.
 """
 
@@ -17,7 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-CSV = Path(__file__).parents[1] / "gpt2lib" / "presets" / "cpu_trials.csv"
+from gpt2lib.course import kept_results
+
+CSV = kept_results("cpu_trials.csv")
 TOKENS = {1024: 1_874_921, 2048: 1_617_958, 4096: 1_435_545}
 """The training tokens of the plays for a vocabulary, to turn epochs into steps."""
 
@@ -101,7 +103,7 @@ def main() -> None:
     if arguments.list:
         print("\n".join(f"{name}: {settings}" for name, settings in to_do.items()))
         return
-    from gpt2lib.hardware import prepare_process
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()
     for name, settings in to_do.items():

@@ -28,10 +28,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.cpu_products import int8_linear
-from gpt2lib.decoding import Int8Linear, for_decoding, lowered_linear, quantise, widened
-from gpt2lib.model import GPT
-from gpt2lib.sampling import generate
+from gpt2lib.generation.cpu_products import int8_linear
+from gpt2lib.generation.generator import generate
+from gpt2lib.generation.quantization import (
+    Int8Linear,
+    for_decoding,
+    lowered_linear,
+    quantise,
+    widened,
+)
+from gpt2lib.model.gpt import GPT
 
 RESULTS = Path(__file__).parent / "results"
 PROMPT = 32

@@ -5,9 +5,9 @@
     python benchmarks/ladder.py --rungs ladder-head --steps 500 --source plays
 
 Runs lie in --out and are kept: asking again goes on where it stopped. Complete ladders on Tiny
-Shakespeare with the presets' own steps are written to `gpt2lib/presets/ladder.csv`; times depend on
-the machine and stay in each run's `result.json`. Without a network and a copy of Tiny Shakespeare
-the plays are climbed, and a line says so.
+Shakespeare with the presets' own steps are written to `gpt2lib/course/results/ladder.csv`; times
+depend on the machine and stay in each run's `result.json`. Without a network and a copy of Tiny
+Shakespeare the plays are climbed, and a line says so.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import csv
 import sys
 from pathlib import Path
 
-CSV = Path(__file__).parents[1] / "gpt2lib" / "presets" / "ladder.csv"
+from gpt2lib.course import kept_results
+
+CSV = kept_results("ladder.csv")
 COLUMNS = ["preset", "seed", "steps", "parameters", "loss", "bits_per_byte"]
 
 
 def keep(rows: list[dict[str, object]]) -> None:
     """Put rows into the CSV, in the place of older ones of the same preset and seed."""
-    from gpt2lib.ladder import RUNGS
+    from gpt2lib.course.ladder import RUNGS
 
     table: dict[tuple[str, int], dict[str, object]] = {}
     if CSV.exists():
@@ -51,8 +53,8 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Train the rungs that are asked for."""
     asked = options()
-    from gpt2lib.hardware import prepare_process
-    from gpt2lib.ladder import LECTURE_TEXT, RUNGS, choose_source, climb, ladder_figure
+    from gpt2lib.course.ladder import LECTURE_TEXT, RUNGS, choose_source, climb, ladder_figure
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()
     source = choose_source(asked.source)

@@ -31,10 +31,10 @@ def measure(form: str, T: int, window: int) -> dict[str, float]:
     import psutil
     import torch
 
-    from gpt2lib.attention import fused
-    from gpt2lib.hardware import prepare_process
-    from gpt2lib.local_attention import chunked
-    from gpt2lib.masks import Causal, SlidingWindow
+    from gpt2lib.model.attention import fused
+    from gpt2lib.model.kernels.window import chunked
+    from gpt2lib.model.masks import Causal, SlidingWindow
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()
     torch.set_num_threads(2)

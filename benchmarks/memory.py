@@ -51,10 +51,10 @@ def measure(model: dict[str, Any], setting: dict[str, Any]) -> dict[str, int]:
     import torch
 
     from gpt2lib.config import GPTConfig, OptimConfig
-    from gpt2lib.hardware import prepare_process
-    from gpt2lib.live_memory import peak_tensor_bytes
-    from gpt2lib.model import GPT
-    from gpt2lib.optim import make_optimizer
+    from gpt2lib.model.gpt import GPT
+    from gpt2lib.training.hardware import prepare_process
+    from gpt2lib.training.live_bytes import peak_tensor_bytes
+    from gpt2lib.training.optim import make_optimizer
 
     device = setting["device"]
     before = psutil.Process().memory_info().rss

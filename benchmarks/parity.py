@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "hub"))
 
 from transformers_twin import Parity, parity, patterns, variants
 

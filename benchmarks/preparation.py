@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from gpt2lib.corpora import documents
+from gpt2lib.data.sources import documents
 
 RUN = """
 import json, logging, sys, time

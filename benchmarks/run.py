@@ -26,9 +26,9 @@ from table import goal_row, markdown, summary, training_table
 from workloads import CPU, CPU_GOALS, GPU, GPU_GOALS, Workload
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import training_flops
-from gpt2lib.storage import write_json
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, help="sequences; by default the preset's")
     parser.add_argument("--folder", help="on which disk; by default the temporary folder")
     options = parser.parse_args()
-    from gpt2lib.hardware import prepare_process
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()
     print(
@@ -48,9 +48,11 @@ def main() -> None:
 
 def measure(shape: str, folder: Path, updates: int, batch_size: int | None) -> None:
     """Train and save in one shape, and print its line."""
-    from gpt2lib import checkpoint, load_config, storage
-    from gpt2lib.reopening import open_run
-    from gpt2lib.trainer import Trainer
+    from gpt2lib import load_config
+    from gpt2lib.runs import checkpoint
+    from gpt2lib.runs.resume import open_run
+    from gpt2lib.training.loop import Trainer
+    from gpt2lib.utils import files as storage
 
     preset = load_config(shape)
     config = preset.replace(

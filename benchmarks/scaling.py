@@ -33,11 +33,11 @@ from gpt2lib.config import GPTConfig, OptimConfig
 from gpt2lib.estimate import count_parameters, forward_flops, training_flops
 from gpt2lib.estimate.simulated import Setting
 from gpt2lib.estimate.update import update_memory
-from gpt2lib.hardware import prepare_process
-from gpt2lib.live_memory import peak_tensor_bytes
-from gpt2lib.model import GPT
-from gpt2lib.optim import make_optimizer
-from gpt2lib.speed import matmul_flops
+from gpt2lib.model.gpt import GPT
+from gpt2lib.training.hardware import prepare_process
+from gpt2lib.training.live_bytes import peak_tensor_bytes
+from gpt2lib.training.mfu import matmul_flops
+from gpt2lib.training.optim import make_optimizer
 
 OUT = Path(__file__).parent / "results" / "scaling.json"
 BASE = {"vocab_size": 4096, "block_size": 256, "n_layer": 4, "n_embd": 256}

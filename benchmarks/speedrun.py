@@ -34,7 +34,7 @@ from unittest.mock import patch
 
 from arguments import positive
 
-CSV = Path(__file__).parents[1] / "gpt2lib" / "presets" / "speedrun_ablation.csv"
+CSV = Path(__file__).parent / "studies" / "speedrun_ablation.csv"
 """The losses of a complete ablation; its seconds depend on the machine and go to --out."""
 
 GOAL, FAR_GOAL = 1.88, 1.4697
@@ -65,7 +65,7 @@ def zero_projections() -> Iterator[None]:
 
     The library has no setting for it, because it did not pay.
     """
-    from gpt2lib import weight_init
+    from gpt2lib.model import init as weight_init
 
     draw = weight_init.init_parameter
 
@@ -143,7 +143,7 @@ def their_rate(step: int, steps: int) -> float:
 
 
 def their_loss(model: Any, held_out: Any) -> float:
-    """Score nanoGPT's model as `gpt2lib.evaluate.score` scores ours: every token but the first."""
+    """Score nanoGPT's model as `evaluation.score` scores ours: all tokens but the first."""
     import torch
 
     size, n, total = THEIRS["block_size"], len(held_out) - 1, 0.0
@@ -168,7 +168,7 @@ def train_ours(
     """Train a preset; return its scores and the seconds in updates at each."""
     from gpt2lib import train
     from gpt2lib.config import TrainConfig, load_config
-    from gpt2lib.hardware import prepare_process
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()
     values = load_config(preset).to_dict()
@@ -330,8 +330,8 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Do what is asked for; bad input is said in one line."""
     asked = options()
-    from gpt2lib.errors import UserError
-    from gpt2lib.signals import Interrupted
+    from gpt2lib.training.signals import Interrupted
+    from gpt2lib.utils.errors import UserError
 
     try:
         measure(asked)

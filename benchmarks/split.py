@@ -27,11 +27,11 @@ from unittest import mock
 
 import torch
 
-from gpt2lib import feed
-from gpt2lib.checkpoint import MODEL, checkpoints, read_tensors
-from gpt2lib.config import TrainConfig
-from gpt2lib.data import IGNORE, TokenFile, batch
-from gpt2lib.trainer import train
+from gpt2lib.config import IGNORE, TrainConfig
+from gpt2lib.data import TokenFile, batch
+from gpt2lib.data import loader as feed
+from gpt2lib.runs.checkpoint import MODEL, checkpoints, read_tensors
+from gpt2lib.training.loop import train
 
 BATCH, STEPS = 8, 6
 

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "GPT": "model",
+    "GPT": "model.gpt",
     "GPTConfig": "config",
     "TrainConfig": "config",
-    "UserError": "errors",
+    "UserError": "utils.errors",
     "export": "hub",
-    "for_decoding": "decoding",
-    "generate": "sampling",
-    "left_pad": "sampling",
+    "for_decoding": "generation.quantization",
+    "generate": "generation.generator",
+    "left_pad": "generation.generator",
     "load_config": "config",
     "load_pretrained": "hub",
     "load_tokenizer_for": "hub",
     "prepare": "data",
-    "stream": "sampling",
-    "train": "trainer",
+    "stream": "generation.generator",
+    "train": "training.loop",
 }
 __all__ = [
     "GPT",
@@ -47,12 +47,12 @@ __all__ = [
 if TYPE_CHECKING:
     from gpt2lib.config import GPTConfig, TrainConfig, load_config
     from gpt2lib.data import prepare
-    from gpt2lib.decoding import for_decoding
-    from gpt2lib.errors import UserError
+    from gpt2lib.generation.generator import generate, left_pad, stream
+    from gpt2lib.generation.quantization import for_decoding
     from gpt2lib.hub import export, load_pretrained, load_tokenizer_for
-    from gpt2lib.model import GPT
-    from gpt2lib.sampling import generate, left_pad, stream
-    from gpt2lib.trainer import train
+    from gpt2lib.model.gpt import GPT
+    from gpt2lib.training.loop import train
+    from gpt2lib.utils.errors import UserError
 
 
 def __getattr__(name: str) -> Any:

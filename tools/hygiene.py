@@ -15,7 +15,7 @@ from figure_list import README, figure_list, figures_of
 
 from gpt2lib.course.registry import find
 from gpt2lib.course.sources import listing_of, resolve
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 LARGEST = 800_000
 ABSOLUTE = re.compile(

@@ -7,7 +7,7 @@
 
 A notebook is written only if every cell ran; so are its figures. The measured minutes go into
 the header line "Minutes: 40 to read, 3 to run", and with the speed test of this machine into
-`gpt2lib/presets/minutes.json`, from which `gpt2lib doctor` predicts those of another one.
+`gpt2lib/cli/minutes.json`, from which `gpt2lib doctor` predicts those of another one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ import nbformat
 from common import FIGURES, NOTEBOOKS, REPO, closed_room, copy_for_run, find_notebooks
 from figure_list import README, figure_list, figures_of
 
+from gpt2lib.cli.doctor import check_load
+from gpt2lib.cli.forecast import MINUTES as MINUTES_FILE
 from gpt2lib.course.sources import listing_of, resolve
-from gpt2lib.doctor import check_load
-from gpt2lib.forecast import MINUTES as MINUTES_FILE
 
 MINUTES = re.compile(r"(Minutes: [^\n]*?)(\S+)( to run)")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
@@ -156,7 +156,7 @@ def record_minutes(notebooks: list[Path], file: Path, speed: dict[str, Any] | No
     Args:
         notebooks: all of them; the numbers that their names begin with are the keys.
         file: the file to write.
-        speed: what `gpt2lib.forecast.speed_test` returned; None keeps what the file says.
+        speed: what `gpt2lib.cli.forecast.speed_test` returned; None keeps what the file says.
     """
     minutes = {}
     for path in notebooks:
@@ -180,8 +180,8 @@ def measure_speed() -> dict[str, Any] | None:
         print(f"the speed test is not recorded: {load.said}", flush=True)
         return None
     code = (
-        "import json; from gpt2lib.hardware import prepare_process; prepare_process(); "
-        "from gpt2lib.forecast import speed_test; print(json.dumps(speed_test('cpu')))"
+        "import json; from gpt2lib.training.hardware import prepare_process; prepare_process(); "
+        "from gpt2lib.cli.forecast import speed_test; print(json.dumps(speed_test('cpu')))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(

@@ -18,9 +18,9 @@ def ours(spec: dict[str, Any], data: Data, folder: Path, channel: Channel) -> No
     It chooses its precision, writes its metrics and watches its health, as it always does.
     """
     from gpt2lib.config import DataConfig, GPTConfig, TrainConfig
-    from gpt2lib.feed import MicroBatch
-    from gpt2lib.reopening import open_run
-    from gpt2lib.trainer import Trainer
+    from gpt2lib.data.loader import MicroBatch
+    from gpt2lib.runs.resume import open_run
+    from gpt2lib.training.loop import Trainer
 
     V = spec["shape"]["vocab_size"]
     text = "".join(chr(0x20000 + i) for i in range(V))  # V different characters

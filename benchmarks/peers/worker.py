@@ -22,7 +22,7 @@ FULLY_SHIPPED = {"nanoGPT", "litgpt"}
 
 def prepare(spec: dict[str, Any]) -> None:
     """Decide precision and compilation; make our settings where they are wanted."""
-    from gpt2lib.allocator import keep_freed_memory
+    from gpt2lib.utils.allocator import keep_freed_memory
 
     ours, on_gpu, tuned = spec["peer"] == "gpt2lib", spec["device"] == "cuda", spec["tuned"]
     if tuned or ours:
@@ -32,7 +32,7 @@ def prepare(spec: dict[str, Any]) -> None:
     spec["bf16"] = tuned or (shipped and on_gpu) or spec["peer"] == "litgpt"
     spec["compile"] = on_gpu and (tuned or ours or shipped)
     if ours:
-        from gpt2lib.hardware import prepare_process
+        from gpt2lib.training.hardware import prepare_process
 
         prepare_process()
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from gpt2lib import __version__
 from gpt2lib.cli.output import logging_restored
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("training", "train a model, or go on with a run"),

@@ -11,8 +11,8 @@ from gpt2lib.cli.options import Parser
 from gpt2lib.cli.output import set_up_logging
 from gpt2lib.cli.using import RUN
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
-from gpt2lib.storage import expand
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
 
 WINDOW = ("window", "dilation", "global_tokens")
 
@@ -61,8 +61,9 @@ def convert(argv: list[str]) -> int:
 
 
 def _convert(values: dict[str, Any], folder: Path) -> None:
-    from gpt2lib.convert import add_window, extend_context, save_model, share_heads
     from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
+    from gpt2lib.hub.saving import save_model
+    from gpt2lib.model.surgery import add_window, extend_context, share_heads
 
     source = resolve(values["run"])
     tokenizer, model = load_tokenizer_for(source), load_pretrained(source)
@@ -91,11 +92,11 @@ def lengthen(argv: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=200, help="updates a stage (default: 200)")
     values = parser.read(argv)
     set_up_logging()
-    from gpt2lib.hardware import prepare_process
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()  # before the first tensor
-    from gpt2lib.lengthen import lengthen as train_stages
-    from gpt2lib.signals import Interrupted
+    from gpt2lib.training.lengthening import lengthen as train_stages
+    from gpt2lib.training.signals import Interrupted
 
     try:
         last = train_stages(

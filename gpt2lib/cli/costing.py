@@ -11,11 +11,11 @@ from typing import Any
 
 from gpt2lib.cli.options import Parser
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import count_parameters, resolved_model
 from gpt2lib.estimate.budget import MFU, Cluster, budget, memory_per_gpu
 from gpt2lib.estimate.fit import setting_of
 from gpt2lib.estimate.gpus import GPUS, MEMORY
+from gpt2lib.utils.errors import UserError
 
 ASSUMED = ("gpus", "mfu", "efficiency", "price")
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}

@@ -16,9 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from gpt2lib.corpora.named import TINY_FILE, TINY_SHA256, cache_dir
-from gpt2lib.errors import UserError
-from gpt2lib.storage import expand
+from gpt2lib.data.sources.named import TINY_FILE, TINY_SHA256, cache_dir
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
 
 Status = Literal["ok", "warning", "problem"]
 GB = 1e9
@@ -214,7 +214,7 @@ def check_gpu() -> Finding:
 
 def check_plays() -> Finding:
     """Read the bundled corpus, and compare its hash."""
-    from gpt2lib.corpora.plays import plays
+    from gpt2lib.data.sources.plays import plays
 
     return _read("corpus plays", lambda: f"{len(plays())} plays, hash as pinned")
 

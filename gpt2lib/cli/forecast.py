@@ -4,7 +4,7 @@ A preset's minutes are its updates times the seconds of one. An update costs som
 layer it calls and something for each FLOP; both prices follow from the two models that the test
 trains. Evaluations, samples and preparing the text come on top.
 
-A notebook's minutes are those of the machine that rendered it, in `presets/minutes.json`, times
+A notebook's minutes are those of the machine that rendered it, in `cli/minutes.json`, times
 how much slower this machine is at both models (geometric mean).
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from gpt2lib.config import GPTConfig, TrainConfig, load_config, preset_names
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import training_flops
-from gpt2lib.hardware import resolve_device, resolve_precision
-from gpt2lib.speed import matmul_flops, peak_flops, shapes, update_seconds
+from gpt2lib.training.hardware import resolve_device, resolve_precision
+from gpt2lib.training.mfu import matmul_flops, peak_flops, shapes, update_seconds
+from gpt2lib.utils.errors import UserError
 
-MINUTES = Path(__file__).parent / "presets" / "minutes.json"
+MINUTES = Path(__file__).parent / "minutes.json"
 """Written by `python tools/render.py`: minutes of each notebook, and that machine's speed test."""
 
 

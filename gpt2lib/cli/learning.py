@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2lib.cli.options import Parser
 from gpt2lib.cli.output import print_json
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
 ACTIONS = ("exercises", "progress")
 

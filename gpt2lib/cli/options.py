@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from gpt2lib.config import TrainConfig, load_config
-from gpt2lib.errors import UserError, nearest
-from gpt2lib.fields import Config
+from gpt2lib.config.schema import Config
+from gpt2lib.utils.errors import UserError, nearest
 
 
 class Parser(ArgumentParser):  # type: ignore[misc]  # jsonargparse is not type-checked here

@@ -9,7 +9,7 @@ from gpt2lib.cli import costing
 from gpt2lib.cli.options import Parser, positional, preset_values, train_config
 from gpt2lib.cli.output import print_json, print_table, set_up_logging
 from gpt2lib.config import SIZES, DataConfig, GPTConfig, TrainConfig, preset_names
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 
 def prepare(argv: list[str]) -> int:
@@ -101,8 +101,8 @@ def _for_here(config: TrainConfig, memory: str | None) -> tuple[TrainConfig, int
     said = None if memory is None else _parse_bytes(memory)
     if said is not None and config.device != "auto":
         return config, said  # the estimate is for any machine, and needs no torch
-    from gpt2lib.hardware import resolve_device
-    from gpt2lib.memory import available_memory
+    from gpt2lib.training.hardware import resolve_device
+    from gpt2lib.training.memory import available_memory
 
     device = resolve_device(config.device)
     config = TrainConfig.from_dict({**config.to_dict(), "device": device})

@@ -11,7 +11,7 @@ from typing import Any
 from gpt2lib.cli.options import Parser, positional, preset_values, train_config
 from gpt2lib.cli.output import is_main_process, print_table, scores_table, set_up_logging
 from gpt2lib.config import TrainConfig, preset_names
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 DESCRIPTION = """
 Train a GPT-2, or go on with a run. Everything goes into one folder: metrics, samples, checkpoints,
@@ -26,12 +26,12 @@ def train(argv: list[str]) -> int:
     config = train_config(values)
     folder = Path(out or f"runs/{Path(preset).stem}")
     set_up_logging()
-    from gpt2lib.hardware import prepare_process
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()  # before the first tensor
-    from gpt2lib.report import write_report
-    from gpt2lib.signals import Interrupted
-    from gpt2lib.trainer import train as run_training
+    from gpt2lib.runs.plots import write_report
+    from gpt2lib.training.loop import train as run_training
+    from gpt2lib.training.signals import Interrupted
 
     try:
         result = run_training(config, folder, resume=values["resume"])

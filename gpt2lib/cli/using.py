@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from gpt2lib.cli.options import Parser
 from gpt2lib.cli.output import print_json, print_table, scores_table, set_up_logging, text_pieces
 from gpt2lib.config import DataConfig, TrainConfig, load_config
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 if TYPE_CHECKING:
     from gpt2lib.data import TokenFile
-    from gpt2lib.model import GPT
+    from gpt2lib.model.gpt import GPT
     from gpt2lib.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -98,9 +98,9 @@ def _continuation(values: dict[str, Any]) -> Iterator[str]:
     """Load the model and yield what it writes after the prompt, in pieces."""
     import torch
 
-    from gpt2lib.hardware import resolve_device
+    from gpt2lib.generation.generator import stream
     from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
-    from gpt2lib.sampling import stream
+    from gpt2lib.training.hardware import resolve_device
 
     device = _known_device(values["device"])
     folder = resolve(values["run"])
@@ -180,7 +180,7 @@ def _with_weights(model: GPT, weights: str, many_rows: bool) -> tuple[GPT, str]:
         weights: auto, or one of `WEIGHTS`.
         many_rows: whether many tokens are read at a time, or one.
     """
-    from gpt2lib.decoding import fastest_weights, for_decoding, slower_than_fp32
+    from gpt2lib.generation.quantization import fastest_weights, for_decoding, slower_than_fp32
 
     chosen: Any = fastest_weights(model) if weights == "auto" else weights
     if slow := slower_than_fp32(model, chosen, many_rows):
@@ -196,9 +196,9 @@ def _long_name(word: str) -> str:
 
 def _score(values: dict[str, Any]) -> tuple[dict[str, float], str, str]:
     """Return the scores, the name of the text, and what the weights were kept in."""
-    from gpt2lib.evaluate import score
-    from gpt2lib.hardware import resolve_device
     from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
+    from gpt2lib.training.evaluation import score
+    from gpt2lib.training.hardware import resolve_device
 
     device = resolve_device(_known_device(values["device"]))
     folder = resolve(values["run"])
@@ -261,7 +261,7 @@ def export(argv: list[str]) -> int:
     values = parser.read(argv)
     set_up_logging()
     from gpt2lib.hub import export as export_model
-    from gpt2lib.storage import read_json
+    from gpt2lib.utils.files import read_json
 
     folder = export_model(values["run"], values["folder"], licence=values["licence"])
     (name,) = read_json(folder / "config.json")["architectures"]

@@ -8,13 +8,13 @@ from typing import Any
 
 from gpt2lib.cli.options import Parser
 from gpt2lib.cli.output import print_json, print_table, set_up_logging
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
 
 def plot(argv: list[str]) -> int:
     """Run `gpt2lib plot RUN [RUN ...]`: draw runs into one figure, and print a table of them."""
-    from gpt2lib.compare import X_LABELS, Y_LABELS, draw_runs, table
-    from gpt2lib.report import write_report
+    from gpt2lib.runs.compare import X_LABELS, Y_LABELS, draw_runs, table
+    from gpt2lib.runs.plots import write_report
 
     parser = Parser(
         "plot",
@@ -83,9 +83,9 @@ def doctor(argv: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto: what is timed")
     values = parser.read(argv)
     set_up_logging()
-    from gpt2lib import doctor as checks
-    from gpt2lib import forecast
-    from gpt2lib.hardware import prepare_process
+    from gpt2lib.cli import doctor as checks
+    from gpt2lib.cli import forecast
+    from gpt2lib.training.hardware import prepare_process
 
     prepare_process()
     findings = checks.examine(values["runs"])

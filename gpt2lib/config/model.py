@@ -9,8 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpt2lib.errors import UserError, nearest
-from gpt2lib.fields import Config, at_least, at_most, divisors, spread, within
+from gpt2lib.config.schema import Config, at_least, at_most, divisors, spread, within
+from gpt2lib.utils.errors import UserError, nearest
+
+IGNORE = -1
+"""The target that the loss leaves out."""
 
 SIZES: dict[str, dict[str, int]] = {
     "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
 C = TypeVar("C", bound="Config")
 T = TypeVar("T")

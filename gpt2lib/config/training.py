@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gpt2lib.config.shape import GPTConfig
-from gpt2lib.errors import UserError
-from gpt2lib.fields import Config, at_least, at_most, within
+from gpt2lib.config.model import GPTConfig
+from gpt2lib.config.schema import Config, at_least, at_most, within
+from gpt2lib.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the notebooks use beside the library: set-up, sources, exercises, progress, plots.
 
     from gpt2lib.course import setup, show_source, check, hint, solution, progress
-    from gpt2lib.course import budget, expect_error, plots
+    from gpt2lib.course import budget, expect_error, kept_results, plots
 
 Importing this package imports neither torch nor matplotlib. Nothing here is used by training.
 """
@@ -11,7 +11,7 @@ from gpt2lib.course.checking import check
 from gpt2lib.course.exercise import CheckResult, Exercise, Misconception, case
 from gpt2lib.course.registry import hint, listing, solution
 from gpt2lib.course.scores import progress
-from gpt2lib.course.session import budget, expect_error, setup
+from gpt2lib.course.session import budget, expect_error, kept_results, setup
 from gpt2lib.course.sources import show_source
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "expect_error",
     "hint",
+    "kept_results",
     "listing",
     "plots",
     "progress",

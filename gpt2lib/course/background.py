@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.errors import UserError
-from gpt2lib.storage import read_json, write_json
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import read_json, write_json
 
 WINDOWS = sys.platform == "win32"
 

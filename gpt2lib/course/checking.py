@@ -12,7 +12,7 @@ from gpt2lib.course.comparing import Difference, brief, first_difference, kind_o
 from gpt2lib.course.exercise import Case, CheckResult, Exercise, Misconception, Seen
 from gpt2lib.course.screen import cell_number
 from gpt2lib.course.stubs import is_untouched
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 BLANK = (None, ..., NotImplemented)
 """What a stub returns that nobody has filled in."""

@@ -109,7 +109,7 @@ def make_update(level: int, shape: dict[str, Any], batch_size: int) -> Callable[
     import torch
 
     from gpt2lib import GPT, GPTConfig
-    from gpt2lib.loss import next_token_loss
+    from gpt2lib.model.loss import next_token_loss
 
     torch.manual_seed(0)
     config = GPTConfig.from_dict(shape)
@@ -148,9 +148,9 @@ def work(spec: dict[str, Any]) -> None:
     """Answer the questions of `measure`, one line each, until there are no more."""
     import torch
 
-    from gpt2lib import GPT, attention  # noqa: F401  # loaded before resident memory is read
-    from gpt2lib.allocator import keep_freed_memory
-    from gpt2lib.live_memory import peak_tensor_bytes
+    from gpt2lib.model import attention  # loaded before resident memory is read
+    from gpt2lib.training.live_bytes import peak_tensor_bytes
+    from gpt2lib.utils.allocator import keep_freed_memory
 
     torch.set_num_threads(spec["threads"])
     if spec["level"] >= RUNGS.index("+ kept memory"):

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.config import DataConfig, TrainConfig, load_config
-from gpt2lib.corpora import load_corpus
-from gpt2lib.errors import UserError
-from gpt2lib.report import BLUE, ORANGE
-from gpt2lib.trainer import train
+from gpt2lib.data.sources import load_corpus
+from gpt2lib.runs.plots import BLUE, ORANGE
+from gpt2lib.training.loop import train
+from gpt2lib.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2lib.config.schema import flat
 from gpt2lib.course.background import WINDOWS, Background
-from gpt2lib.errors import UserError
-from gpt2lib.fields import flat
-from gpt2lib.storage import read_json
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import read_json
 
 if TYPE_CHECKING:
     from gpt2lib.course.live import Samples
@@ -110,7 +110,7 @@ class LiveRun:
     @property
     def step(self) -> int:
         """Updates made so far."""
-        from gpt2lib.report import read_metrics
+        from gpt2lib.runs.plots import read_metrics
 
         if not (self.out / "metrics.jsonl").is_file():
             return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2lib.course import plots
 from gpt2lib.course.screen import shell
-from gpt2lib.report import read_metrics
+from gpt2lib.runs.plots import read_metrics
 
 if TYPE_CHECKING:
     from gpt2lib.course.launch import LiveRun

@@ -17,8 +17,8 @@ from typing import Any
 
 from gpt2lib.course.screen import shell
 from gpt2lib.course.screen import show as show_output
-from gpt2lib.errors import UserError
-from gpt2lib.report import DASHES, PALETTE, read_metrics
+from gpt2lib.runs.plots import DASHES, PALETTE, read_metrics
+from gpt2lib.utils.errors import UserError
 
 DPI = 110
 

@@ -10,7 +10,7 @@ from gpt2lib.course import exercises
 from gpt2lib.course.exercise import Exercise
 from gpt2lib.course.screen import show
 from gpt2lib.course.sources import resolve, show_source
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
 _hints_shown: dict[str, int] = {}
 

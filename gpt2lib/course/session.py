@@ -7,6 +7,7 @@ import os
 import random
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -57,6 +58,14 @@ def setup(seed: int = SEED) -> None:
     plots.style()
     if fast_mode():
         print("Fast mode: the numbers below are smaller than the text says.")
+
+
+def kept_results(name: str) -> Path:
+    """Return a table of results that took too long to be made again in a notebook.
+
+    Its first lines say which command made it, or the notebook does.
+    """
+    return Path(__file__).parent / "results" / name
 
 
 def _cores() -> int:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from gpt2lib.course.screen import show
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
 PACKAGE = Path(__file__).parents[1]
 

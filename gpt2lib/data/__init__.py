@@ -1,24 +1,22 @@
 """Documents become memory-mapped rows of tokens, and these become batches."""
 
 from gpt2lib.data.batches import (
-    IGNORE,
     batch,
     document_ids,
     eval_batches,
     eval_starts,
     masking_eot,
 )
-from gpt2lib.data.files import FORMAT, Header, TokenFile, dtype_for
-from gpt2lib.data.mixture import Joined, Mixture, sources
+from gpt2lib.data.mixture import Joined, Mixture, sources_of
 from gpt2lib.data.order import sample_windows, windows_per_epoch
 from gpt2lib.data.preparation import prepare
 from gpt2lib.data.prepared import Prepared, is_prepared, open_prepared
 from gpt2lib.data.shards import SHARD, JoinedTokens, Shard
+from gpt2lib.data.token_files import FORMAT, Header, TokenFile, dtype_for
 from gpt2lib.data.writer import TokenWriter
 
 __all__ = [
     "FORMAT",
-    "IGNORE",
     "SHARD",
     "Header",
     "Joined",
@@ -38,6 +36,6 @@ __all__ = [
     "open_prepared",
     "prepare",
     "sample_windows",
-    "sources",
+    "sources_of",
     "windows_per_epoch",
 ]

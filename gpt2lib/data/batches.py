@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2lib.config import DataConfig
-from gpt2lib.data.files import TokenFile
-from gpt2lib.errors import UserError
+from gpt2lib.config import IGNORE, DataConfig
+from gpt2lib.data.token_files import TokenFile
 from gpt2lib.tokenizer import Tokenizer
+from gpt2lib.utils.errors import UserError
 
 if TYPE_CHECKING:  # preparing data must not pay for importing torch
     import torch
-
-IGNORE = -1
-"""The target that the loss leaves out."""
 
 
 def document_ids(idx: torch.Tensor, eot: int) -> torch.Tensor:

@@ -16,15 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lib.corpora import Corpus, Split
-from gpt2lib.corpora.base import Piece, joined
-from gpt2lib.data.files import Header
 from gpt2lib.data.progress import Progress
 from gpt2lib.data.shards import Shard
+from gpt2lib.data.sources import Corpus, Split
+from gpt2lib.data.sources.base import Piece, joined
+from gpt2lib.data.token_files import Header
 from gpt2lib.data.work import Position, Work
 from gpt2lib.data.writer import TokenWriter
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import Tokenizer
+from gpt2lib.utils.errors import UserError
 
 GROUP = 1 << 20
 """Characters encoded at once: enough to keep all cores busy, little enough for any memory."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import Corpus, Split
 from gpt2lib.data.progress import Progress
+from gpt2lib.data.sources import Corpus, Split
 from gpt2lib.tokenizer import CharTokenizer, Tokenizer, train_bpe
 from gpt2lib.tokenizer.chunks import pieces
 

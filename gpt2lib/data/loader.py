@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpt2lib.config import TrainConfig
-from gpt2lib.data import IGNORE, Prepared, batch, document_ids, masking_eot
+from gpt2lib.config import IGNORE, TrainConfig
+from gpt2lib.data import Prepared, batch, document_ids, masking_eot
 
 
 class MicroBatch(NamedTuple):

@@ -19,19 +19,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import Corpus, cache_dir, load_corpus
-from gpt2lib.corpora.base import Piece, Split, digest
-from gpt2lib.data.files import FORMAT, TokenFile
 from gpt2lib.data.learning import learn
 from gpt2lib.data.order import interleave, whole_shares
 from gpt2lib.data.preparation import prepare
 from gpt2lib.data.prepared import Prepared, is_prepared
 from gpt2lib.data.progress import follow
 from gpt2lib.data.shards import JoinedTokens
+from gpt2lib.data.sources import Corpus, cache_dir, load_corpus
+from gpt2lib.data.sources.base import Piece, Split, digest
+from gpt2lib.data.token_files import FORMAT, TokenFile
 from gpt2lib.data.work import alone
-from gpt2lib.errors import UserError
-from gpt2lib.storage import atomic_folder, expand
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import atomic_folder, expand
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class Mixture(Joined):
         return type(self), (dict(zip(self.weights, self.parts, strict=True)), self.weights)
 
 
-def sources(config: DataConfig) -> dict[str, DataConfig]:
+def sources_of(config: DataConfig) -> dict[str, DataConfig]:
     """Return a configuration for each source by itself, sorted by name."""
     names = sorted(config.mixture or [config.source])
     return {name: config.replace(source=name, mixture=None) for name in names}
@@ -192,7 +192,7 @@ def prepare_mixture(
             f"a mixture is not prepared into one folder such as {out}: training with data.mixture "
             "prepares each source by itself, in the cache"
         )
-    wanted = sources(config)
+    wanted = sources_of(config)
     made = {name: prepare(one) for name, one in wanted.items() if is_prepared(one.source)}
     corpora = {name: load_corpus(one) for name, one in wanted.items() if name not in made}
     learned = tokenizer is None and config.tokenizer in ("auto", "bpe", "char")

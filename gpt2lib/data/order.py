@@ -39,7 +39,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 Words = NDArray[np.uint64]
 

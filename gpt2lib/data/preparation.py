@@ -14,19 +14,19 @@ import shutil
 from pathlib import Path
 
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import Corpus, Split, cache_dir, load_corpus
-from gpt2lib.corpora.base import digest
 from gpt2lib.data import shards
 from gpt2lib.data.encoding import write_part
-from gpt2lib.data.files import FORMAT
 from gpt2lib.data.learning import learn
 from gpt2lib.data.prepared import INFO, Prepared, is_prepared, open_prepared
 from gpt2lib.data.progress import follow
+from gpt2lib.data.sources import Corpus, Split, cache_dir, load_corpus
+from gpt2lib.data.sources.base import digest
+from gpt2lib.data.token_files import FORMAT
 from gpt2lib.data.work import Work, working
 from gpt2lib.data.writer import write_json
-from gpt2lib.errors import UserError
-from gpt2lib.storage import expand
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
 
 _log = logging.getLogger(__name__)
 

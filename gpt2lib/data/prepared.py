@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.data.files import FORMAT, TokenFile
-from gpt2lib.errors import UserError
-from gpt2lib.storage import expand
+from gpt2lib.data.token_files import FORMAT, TokenFile
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
 
 INFO = "prepared.json"
 

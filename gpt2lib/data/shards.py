@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 SHARD = 1 << 26
 """Tokens in a shard: 128 MiB with two bytes each. Only the last one has fewer."""

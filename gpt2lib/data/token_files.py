@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2lib.corpora.base import digest
 from gpt2lib.data.order import sample_windows, windows_per_epoch
 from gpt2lib.data.shards import JoinedTokens, Shard, check_hash, check_size, shard_path
-from gpt2lib.errors import UserError
+from gpt2lib.data.sources.base import digest
+from gpt2lib.utils.errors import UserError
 
 FORMAT = 2
 """Version of the layout; a file of another version is refused."""

@@ -25,14 +25,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpt2lib.corpora import Split
-from gpt2lib.data.files import Header, TokenFile, dtype_for
 from gpt2lib.data.prepared import INFO
 from gpt2lib.data.shards import Shard, check_hash, check_size, shard_path
+from gpt2lib.data.sources import Split
+from gpt2lib.data.token_files import Header, TokenFile, dtype_for
 from gpt2lib.data.writer import write_json
-from gpt2lib.errors import UserError
-from gpt2lib.storage import flush
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import flush
 
 PROGRESS = "progress.json"
 _log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lib.data import shards as _shards
-from gpt2lib.data.files import Header, dtype_for
 from gpt2lib.data.shards import Shard, shard_path
+from gpt2lib.data.token_files import Header, dtype_for
 
 Sealed = Callable[[Shard, int], None]
 

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError, nearest
 from gpt2lib.estimate.fit import MARGIN, largest_that_fits
 from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
 from gpt2lib.estimate.sharded import largest_sharded, sharded_peak
 from gpt2lib.estimate.simulated import Setting
 from gpt2lib.estimate.update import update_memory
+from gpt2lib.utils.errors import UserError, nearest
 
 MFU = 0.4
 """Share of the peak, where nobody says another: an assumption."""

@@ -132,16 +132,16 @@ def resolved_model(config: TrainConfig) -> GPTConfig:
 
 def _vocab_size(config: TrainConfig) -> int:
     """Return how many tokens the tokenizer of the run will have."""
-    from gpt2lib.data import is_prepared, open_prepared, sources
+    from gpt2lib.data import is_prepared, open_prepared, sources_of
 
-    data, each = config.data, list(sources(config.data).values())
+    data, each = config.data, list(sources_of(config.data).values())
     for one in each:
         if is_prepared(one.source):
             return open_prepared(one.source).tokenizer.vocab_size
     if data.tokenizer in ("auto", "bpe"):
         return data.vocab_size
     if data.tokenizer == "char":
-        from gpt2lib.corpora import load_corpus
+        from gpt2lib.data.sources import load_corpus
 
         read = [corpus.read(part) for corpus in map(load_corpus, each) for part in ("train", "val")]
         return len({character for texts in read for text in texts for character in text})

@@ -1,6 +1,6 @@
 """The model as it uses memory: embeddings, blocks, checkpointing and loss.
 
-It mirrors `gpt2lib.model`, and forgets what that forgets, at the same place.
+It mirrors `gpt2lib.model.gpt`, and forgets what that forgets, at the same place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gpt2lib.estimate.kernels import attention, masks_of
 from gpt2lib.estimate.layers import FULL, Layers, Stack
 from gpt2lib.estimate.ledger import Held, Ledger
 from gpt2lib.estimate.tables import BOOL
-from gpt2lib.logit_chunks import rows_in_cache, rows_of_chunk
+from gpt2lib.model.kernels.logit_chunks import rows_in_cache, rows_of_chunk
 
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a number in a matrix product, for every precision."""
@@ -63,7 +63,7 @@ def _free(held: list[Held], grads: Stack) -> None:
 
 
 class Model(Layers):
-    """The model as it uses memory; mirrors `gpt2lib.model`.
+    """The model as it uses memory; mirrors `gpt2lib.model.gpt`.
 
     Args:
         config: the shape of the model.

@@ -22,7 +22,7 @@ from gpt2lib.estimate.tables import INT64
 CUDA_GRAIN = 512
 """PyTorch's allocator for CUDA hands out multiples of this many bytes."""
 MUON_AT_ONCE = 1 << 21
-"""How many numbers `gpt2lib.muon` makes orthogonal at once."""
+"""How many numbers `gpt2lib.training.muon` makes orthogonal at once."""
 CUDA_WORKSPACE = 32 << 20
 """What PyTorch sets aside for cuBLAS on a GPU of the Hopper kind; others get about 8 MiB."""
 

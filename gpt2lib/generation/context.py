@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gpt2lib.kv_cache import KVCache
-from gpt2lib.model import GPT
+from gpt2lib.model.cache import KVCache
+from gpt2lib.model.gpt import GPT
 
 
 class Context:

@@ -14,10 +14,10 @@ from typing import Literal, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from gpt2lib.context import Context
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.probabilities import Choice, choose, penalise
+from gpt2lib.generation.context import Context
+from gpt2lib.generation.sampling import Choice, choose, penalise
+from gpt2lib.model.gpt import GPT
+from gpt2lib.utils.errors import UserError
 
 
 class Options(TypedDict, total=False):
@@ -78,7 +78,7 @@ def next_tokens(
         model: the model; it is put back into training mode if it was in it.
         idx: (B, T), the prompts, at least one token each.
         max_new_tokens: how many to draw.
-        temperature, top_k, top_p, repetition_penalty: see `gpt2lib.probabilities.Choice`.
+        temperature, top_k, top_p, repetition_penalty: see `gpt2lib.generation.sampling.Choice`.
         seed: makes the draws repeatable, apart from everything else; None draws from torch's
             own generator.
         pad: how many places at the left of each row are filling, as `left_pad` returns it.

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpt2lib.cpu_products import Packing, int8_linear, packing
-from gpt2lib.errors import UserError
-from gpt2lib.loss import linear_in_pieces, next_token_loss
-from gpt2lib.model import GPT
+from gpt2lib.generation.cpu_products import Packing, int8_linear, packing
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.loss import linear_in_pieces, next_token_loss
+from gpt2lib.utils.errors import UserError
 
 Weights = Literal["fp32", "bf16", "int8"]
 

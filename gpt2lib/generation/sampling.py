@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 GREEDY_BELOW = 1e-6
 """A temperature below this takes the likeliest token; float32 could round it to 0."""

@@ -8,9 +8,9 @@
 A family of transformers models is one entry of `gpt2lib.hub.families.FAMILIES`.
 """
 
+from gpt2lib.hub.exporting import export
 from gpt2lib.hub.find import KIND, resolve
-from gpt2lib.hub.reading import load_pretrained, load_tokenizer_for, model_config, tokenizer_folder
-from gpt2lib.hub.writing import export
+from gpt2lib.hub.loading import load_pretrained, load_tokenizer_for, model_config, tokenizer_folder
 
 __all__ = [
     "KIND",

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.config import GPTConfig, TrainConfig, load_config
-from gpt2lib.corpora import ABOUT
 from gpt2lib.data import is_prepared
 from gpt2lib.data.prepared import INFO
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.storage import expand, read_json
+from gpt2lib.data.sources import ABOUT
+from gpt2lib.model.gpt import GPT
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand, read_json
 
 logger = logging.getLogger(__name__)
 

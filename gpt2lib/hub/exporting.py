@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt2lib.checkpoint import MODEL, write_tensors
-from gpt2lib.errors import UserError
 from gpt2lib.hub.card import check_licence, history, model_card
 from gpt2lib.hub.families import FAMILIES, choose
 from gpt2lib.hub.family import special_tokens
 from gpt2lib.hub.find import resolve
-from gpt2lib.hub.reading import load_pretrained, load_tokenizer_for
-from gpt2lib.storage import MANIFEST, atomic_folder, expand, read_json, write_json, write_text
+from gpt2lib.hub.loading import load_pretrained, load_tokenizer_for
+from gpt2lib.runs.checkpoint import MODEL, write_tensors
 from gpt2lib.tokenizer import CharTokenizer
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import MANIFEST, atomic_folder, expand, read_json, write_json, write_text
 
 
 def export(

@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
 from gpt2lib.hub.bigcode import BIGCODE
 from gpt2lib.hub.family import Family
 from gpt2lib.hub.gpt2 import GPT2
 from gpt2lib.hub.starcoder2 import STARCODER2
+from gpt2lib.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

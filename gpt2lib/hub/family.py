@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
+from gpt2lib.model.gpt import GPT
+from gpt2lib.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gpt2lib import checkpoint
 from gpt2lib.config import preset_names
-from gpt2lib.errors import UserError, nearest
 from gpt2lib.hub import nanogpt
-from gpt2lib.storage import MANIFEST, expand, read_json, verify
+from gpt2lib.runs import checkpoint
+from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.files import MANIFEST, expand, read_json, verify
 
 KIND = "gpt2lib"
 """What `config.json` of our checkpoints says under "kind"."""

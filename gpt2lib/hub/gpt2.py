@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
 from gpt2lib.hub.family import (
     NOT_QUANTIZED,
     Family,
@@ -27,7 +25,9 @@ from gpt2lib.hub.family import (
     refuse_other,
     special_tokens,
 )
-from gpt2lib.model import GPT
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import model_tensors
+from gpt2lib.utils.errors import UserError
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 50257,
@@ -137,7 +137,7 @@ def complete(model: GPT) -> Tensors:
     These are the biases of a model without, and the vectors of its places if it has none. A tied
     head is left out, as transformers does.
     """
-    config, all_of_them = model.config, checkpoint.model_tensors(model)
+    config, all_of_them = model.config, model_tensors(model)
     wte = model.transformer.wte.weight
     if config.position == "none":
         places = wte.new_zeros(config.block_size, config.n_embd)  # (T, C)

@@ -8,18 +8,19 @@ from typing import Any
 
 from torch import nn
 
-from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
-from gpt2lib.convert import empty_model
-from gpt2lib.errors import UserError, nearest
 from gpt2lib.hub import nanogpt
 from gpt2lib.hub.families import FAMILIES
 from gpt2lib.hub.family import Family, Tensors
 from gpt2lib.hub.find import INDEX, WEIGHTS, is_ours, resolve
-from gpt2lib.model import GPT
-from gpt2lib.positions import LearnedPositions
-from gpt2lib.storage import read_json
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.positions import LearnedPositions
+from gpt2lib.model.surgery import empty_model
+from gpt2lib.model.weights import load_weights
+from gpt2lib.runs import checkpoint
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
+from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.files import read_json
 
 
 def load_pretrained(
@@ -48,7 +49,7 @@ def load_pretrained(
     if dropout is not None:
         config, shorter = config.replace(dropout=dropout), shorter.replace(dropout=dropout)
     model = empty_model(config)
-    checkpoint.load_weights(model, tensors, folder)
+    load_weights(model, tensors, folder)
     _crop(model, shorter)
     return model.eval()
 

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
 from gpt2lib.hub.family import Tensors
 from gpt2lib.hub.gpt2 import our_names
+from gpt2lib.utils.errors import UserError
 
 FILE = "ckpt.pt"
 NEEDED = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")

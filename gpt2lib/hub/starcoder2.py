@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
 from gpt2lib.hub import gpt2
 from gpt2lib.hub.family import (
     NOT_QUANTIZED,
@@ -25,7 +24,8 @@ from gpt2lib.hub.family import (
     refuse_other,
     special_tokens,
 )
-from gpt2lib.model import GPT
+from gpt2lib.model.gpt import GPT
+from gpt2lib.utils.errors import UserError
 
 DEFAULTS: dict[str, tuple[str, Any]] = {  # their field: ours, and the value of a silent file
     "vocab_size": ("vocab_size", 49152),

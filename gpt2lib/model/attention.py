@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.flex import flex
-from gpt2lib.kv_cache import LayerCache
-from gpt2lib.local_attention import chunked, local_pattern
-from gpt2lib.masks import Causal, Mask, Written, additive, dense, layer_mask, table
-from gpt2lib.positions import Turn
+from gpt2lib.model.cache import LayerCache
+from gpt2lib.model.kernels.flex import flex
+from gpt2lib.model.kernels.window import chunked, local_pattern
+from gpt2lib.model.masks import Causal, Mask, Written, additive, dense, layer_mask, table
+from gpt2lib.model.positions import Turn
 
 EAGER_UP_TO = 512
 """Longest context for which the eager form is used on a CPU in bf16.

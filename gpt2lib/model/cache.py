@@ -109,9 +109,9 @@ class LayerCache:
             return k, v, None
         used = self.read.longest + 1
         if self.read.even and used <= self.ring:  # every row writes the same slot: no indices
-            for slot in (used - 1, *self._own_slots(used - 1)):
-                self.k.select(2, slot).copy_(k[:, :, 0])
-                self.v.select(2, slot).copy_(v[:, :, 0])
+            for now_at in (used - 1, *self._own_slots(used - 1)):
+                self.k.select(2, now_at).copy_(k[:, :, 0])
+                self.v.select(2, now_at).copy_(v[:, :, 0])
             return self.k.narrow(2, 0, used), self.v.narrow(2, 0, used), None
         rows, slot, held, now = self.once("slots", self._slots)
         self.k[rows, :, slot] = k[:, :, 0].to(self.k.dtype)

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gpt2lib.attention import CausalSelfAttention
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
-from gpt2lib.kv_cache import KVCache, LayerCache
-from gpt2lib.loss import linear_cross_entropy, next_token_loss
-from gpt2lib.masks import DocumentMasks, Mask
-from gpt2lib.positions import POSITIONS, Turn, places_in
-from gpt2lib.tied import look_up
-from gpt2lib.weight_init import init_weights, tie
+from gpt2lib.model.attention import CausalSelfAttention
+from gpt2lib.model.cache import KVCache, LayerCache
+from gpt2lib.model.init import init_weights, tie
+from gpt2lib.model.kernels.tied import look_up
+from gpt2lib.model.loss import linear_cross_entropy, next_token_loss
+from gpt2lib.model.masks import DocumentMasks, Mask
+from gpt2lib.model.positions import POSITIONS, Turn, places_in
+from gpt2lib.utils.errors import UserError
 
 
 class MLP(nn.Module):

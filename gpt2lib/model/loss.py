@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2lib.data import IGNORE
-from gpt2lib.errors import UserError
-from gpt2lib.logit_chunks import rows_in_cache, rows_of_chunk
+from gpt2lib.config import IGNORE
+from gpt2lib.model.kernels.logit_chunks import rows_in_cache, rows_of_chunk
+from gpt2lib.utils.errors import UserError
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

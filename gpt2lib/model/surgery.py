@@ -2,7 +2,7 @@
 
 Each function returns a new model, in evaluation mode, and leaves the old one as it is. What it
 returns computes something else than before, so it is trained on for a while: save it with
-`save_model`, and start from it with `gpt2lib train ... --init_from FOLDER`.
+`gpt2lib.hub.saving.save_model`, and start from it with `gpt2lib train ... --init_from FOLDER`.
 
 Shapes: T places, C channels, nh heads, nkv key/value heads, hs head size.
 """
@@ -10,21 +10,18 @@ Shapes: T places, C channels, nh heads, nkv key/value heads, hs head size.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
-from gpt2lib.fields import divisors
-from gpt2lib.model import GPT
-from gpt2lib.positions import ntk_base
-from gpt2lib.storage import atomic_folder
-from gpt2lib.tokenizer import Tokenizer
-from gpt2lib.weight_init import STD, tie
+from gpt2lib.config.schema import divisors
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.init import STD, tie
+from gpt2lib.model.positions import ntk_base
+from gpt2lib.model.weights import load_weights, model_tensors
+from gpt2lib.utils.errors import UserError
 
 Extension = Literal["tile", "linear", "ntk", "none"]
 Pooling = Literal["mean", "first", "random"]
@@ -69,7 +66,7 @@ def extend_context(model: GPT, block_size: int, method: Extension | None = None)
     config = old.replace(block_size=block_size)
     if method == "tile":
         name = "transformer.wpe.weight"
-        learned = checkpoint.model_tensors(model)[name]  # (T, C)
+        learned = model_tensors(model)[name]  # (T, C)
         changes[name] = learned[torch.arange(block_size) % old.block_size]
     elif method == "linear":
         config = config.replace(rope_scale=old.rope_scale * scale)
@@ -112,7 +109,7 @@ def share_heads(model: GPT, n_kv_head: int, method: Pooling = "mean", seed: int 
 
     widths = [old.n_embd, *2 * [old.kv_heads * old.head_size]]
     changes = {}
-    for name, weight in checkpoint.model_tensors(model).items():
+    for name, weight in model_tensors(model).items():
         if ".c_attn." in name:
             q, k, v = torch.split(weight, widths)
             changes[name] = torch.cat((q, pooled(k), pooled(v)))
@@ -149,22 +146,6 @@ def empty_model(config: GPTConfig) -> GPT:
 def _rebuilt(model: GPT, config: GPTConfig, changes: Mapping[str, Tensor]) -> GPT:
     """Return a model of another shape with the same weights, but for the changed ones."""
     made = empty_model(config)
-    weights = {**checkpoint.model_tensors(model), **changes}
-    checkpoint.load_weights(made, weights, "the model to convert")
+    weights = {**model_tensors(model), **changes}
+    load_weights(made, weights, "the model to convert")
     return made.eval()
-
-
-def save_model(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> Path:
-    """Write a model and its tokenizer as a checkpoint without a run.
-
-    `load_pretrained`, `export` and `--init_from` take the folder. One that exists is replaced.
-
-    Raises:
-        UserError: if the disk refuses.
-    """
-    folder = Path(folder)
-    with atomic_folder(folder) as target:
-        checkpoint.write_tensors(target / checkpoint.MODEL, checkpoint.model_tensors(model))
-        checkpoint.write_model_config(target, model.config)
-        tokenizer.save(target / "tokenizer")
-    return folder

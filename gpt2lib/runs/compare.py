@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.errors import UserError
-from gpt2lib.report import DASHES, PALETTE, read_metrics, save_figure, smooth, tokens_per_step
+from gpt2lib.runs.plots import DASHES, PALETTE, read_metrics, save_figure, smooth, tokens_per_step
+from gpt2lib.utils.errors import UserError
 
 X_LABELS = {
     "step": "update (step)",

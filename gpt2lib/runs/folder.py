@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.checkpoint import checkpoints, prune
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
-from gpt2lib.storage import (
+from gpt2lib.runs.checkpoint import checkpoints, prune
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import (
     clear_leftovers,
     flush,
     read_json,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from gpt2lib.runs import Run
-from gpt2lib.speed import Gauge
-from gpt2lib.tracking import Trackers
+from gpt2lib.runs.folder import Run
+from gpt2lib.runs.trackers import Trackers
+
+
+class Gauge(Protocol):
+    """Tells what is made of the devices, from the tokens of a second."""
+
+    def read(self, tokens_per_second: float) -> dict[str, float]:
+        """Return numbers for the log."""
+        ...
 
 
 class Journal:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.checkpoint import checkpoints, newest
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
-from gpt2lib.fields import flat
-from gpt2lib.runs import Run, never_began, origin_of, refused, steps_logged
-from gpt2lib.storage import expand, verify
+from gpt2lib.config.schema import flat
+from gpt2lib.runs.checkpoint import checkpoints, newest
+from gpt2lib.runs.folder import Run, never_began, origin_of, refused, steps_logged
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand, verify
 
 MAY_CHANGE = frozenset(
     {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best"}

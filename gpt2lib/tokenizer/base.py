@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import files
 from gpt2lib.tokenizer.base import (
     EOT,
@@ -33,6 +32,7 @@ from gpt2lib.tokenizer.base import (
 )
 from gpt2lib.tokenizer.chunks import BYTES, byte_to_unicode, split, to_byte_ids
 from gpt2lib.tokenizer.merges import Pair, apply_merges, learn_merges
+from gpt2lib.utils.errors import UserError
 
 CACHED_CHUNKS = 200_000  # a cap on memory; natural text repeats far fewer chunks than this
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import files
 from gpt2lib.tokenizer.base import check_ids, check_not_empty, check_text, digest
+from gpt2lib.utils.errors import UserError
 
 
 class CharTokenizer:

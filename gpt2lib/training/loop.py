@@ -18,25 +18,25 @@ from typing import Any
 
 import torch
 
-from gpt2lib.allocator import give_back_freed_memory
-from gpt2lib.checkpoint import best
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
-from gpt2lib.evaluate import score
-from gpt2lib.feed import Feed, MicroBatch
-from gpt2lib.health import Health
-from gpt2lib.journal import Journal
-from gpt2lib.model import GPT
-from gpt2lib.optim import learning_rate, make_optimizer, set_learning_rate
-from gpt2lib.reopening import open_run
-from gpt2lib.runs import Run
-from gpt2lib.sampling import generate
-from gpt2lib.sharding import whole
-from gpt2lib.signals import Interrupted, StopRequest
-from gpt2lib.speed import Gauge
-from gpt2lib.start import one_line_when_others_end, start
-from gpt2lib.tracking import start_trackers
-from gpt2lib.training_state import Progress, TrainingState
+from gpt2lib.data.loader import Feed, MicroBatch
+from gpt2lib.generation.generator import generate
+from gpt2lib.model.gpt import GPT
+from gpt2lib.runs.checkpoint import best
+from gpt2lib.runs.folder import Run
+from gpt2lib.runs.log import Journal
+from gpt2lib.runs.resume import open_run
+from gpt2lib.runs.trackers import start_trackers
+from gpt2lib.training.evaluation import score
+from gpt2lib.training.guard import Health
+from gpt2lib.training.mfu import Gauge
+from gpt2lib.training.optim import learning_rate, make_optimizer, set_learning_rate
+from gpt2lib.training.setup import one_line_when_others_end, start
+from gpt2lib.training.signals import Interrupted, StopRequest
+from gpt2lib.training.state import Progress, TrainingState
+from gpt2lib.utils.allocator import give_back_freed_memory
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.sharded import whole
 
 
 def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[str, Any]:

@@ -14,11 +14,11 @@ import psutil
 import torch
 
 from gpt2lib.config import GPTConfig, TrainConfig
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import count_parameters, memory
 from gpt2lib.estimate.fit import MARGIN, divisors, largest_that_fits, setting_of
 from gpt2lib.estimate.update import update_memory
-from gpt2lib.model import GPT
+from gpt2lib.model.gpt import GPT
+from gpt2lib.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import torch
 
 from gpt2lib.config import GPTConfig, OptimConfig, TrainConfig
 from gpt2lib.estimate import gpu_peak, training_flops
-from gpt2lib.model import GPT
-from gpt2lib.optim import make_optimizer
+from gpt2lib.model.gpt import GPT
+from gpt2lib.training.optim import make_optimizer
 
 SIZE = 1024
 """Rows and columns of the matrices whose product is timed on a CPU: 2·1024³ FLOPs."""

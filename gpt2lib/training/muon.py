@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from gpt2lib.sharding import like, whole
+from gpt2lib.utils.sharded import like, whole
 
 STEPS = 5
 """Iterations; Jordan's coefficients bring singular values from about 0.01 on near 1 in five."""

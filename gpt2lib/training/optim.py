@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from gpt2lib.config import OptimConfig
-from gpt2lib.errors import UserError
-from gpt2lib.muon import MuonAdamW
+from gpt2lib.training.muon import MuonAdamW
+from gpt2lib.utils.errors import UserError
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

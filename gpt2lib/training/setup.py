@@ -19,18 +19,18 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
-from gpt2lib import sharding
 from gpt2lib.config import TrainConfig
 from gpt2lib.data import Prepared, batch, prepare
-from gpt2lib.errors import UserError
-from gpt2lib.hardware import resolve_device, resolve_precision
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
-from gpt2lib.memory import choose_micro_batch, require_room
-from gpt2lib.model import GPT
-from gpt2lib.processes import check_agreement, check_split, join_processes, wanted_device
-from gpt2lib.reopening import earlier_choices
-from gpt2lib.runs import Run
-from gpt2lib.tracking import accelerator_arguments, check_trackers
+from gpt2lib.model.gpt import GPT
+from gpt2lib.runs.folder import Run
+from gpt2lib.runs.resume import earlier_choices
+from gpt2lib.runs.trackers import accelerator_arguments, check_trackers
+from gpt2lib.training.distributed import check_agreement, check_split, join_processes, wanted_device
+from gpt2lib.training.hardware import resolve_device, resolve_precision
+from gpt2lib.training.memory import choose_micro_batch, require_room
+from gpt2lib.utils import sharded as sharding
+from gpt2lib.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gpt2lib import checkpoint
-from gpt2lib.checkpoint import STATE
 from gpt2lib.config import GPTConfig, OptimConfig
-from gpt2lib.errors import UserError
-from gpt2lib.feed import MicroBatch, micro_batch_size
-from gpt2lib.fields import flat
-from gpt2lib.model import GPT
-from gpt2lib.sharding import gather, is_sharded, release
-from gpt2lib.storage import atomic_folder, read_json, write_json
+from gpt2lib.config.schema import flat
+from gpt2lib.data.loader import MicroBatch, micro_batch_size
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import load_optimizer, load_weights, model_tensors, optimizer_tensors
+from gpt2lib.runs import checkpoint
+from gpt2lib.runs.checkpoint import STATE
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import atomic_folder, read_json, write_json
+from gpt2lib.utils.sharded import gather, is_sharded, release
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -85,8 +86,8 @@ class TrainingState:
         random_states = dict(gather_object(list(self._random_states().items())))
         is_main = self.accelerator.is_main_process
         release(self.model)
-        weights = gather(checkpoint.model_tensors(self.model), is_main)
-        moments = gather(checkpoint.optimizer_tensors(self.model, self.optimizer), is_main)
+        weights = gather(model_tensors(self.model), is_main)
+        moments = gather(optimizer_tensors(self.model, self.optimizer), is_main)
         failure = None
         if is_main:
             tensors = {checkpoint.MODEL: weights, OPTIMIZER: moments, RANDOM: random_states}
@@ -138,12 +139,12 @@ class TrainingState:
         release(self.model)
         if not any(map(is_sharded, self.model.parameters())):
             return self.model if is_main else None
-        weights = gather(checkpoint.model_tensors(self.model), is_main)
+        weights = gather(model_tensors(self.model), is_main)
         if not is_main:
             return None
         with torch.random.fork_rng(devices=[]):  # a new model draws weights, and they are replaced
             copy = GPT(self.model.config)
-        checkpoint.load_weights(copy, weights, "the model that trains")
+        load_weights(copy, weights, "the model that trains")
         return copy.to(self.accelerator.device)
 
     def save_batch(self, run: Path, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
@@ -202,9 +203,9 @@ class TrainingState:
                 f"--init_from {folder} starts a new run from its weights"
             )
         weights = checkpoint.read_tensors(folder / checkpoint.MODEL)
-        checkpoint.load_weights(self.model, weights, folder)
+        load_weights(self.model, weights, folder)
         moments = checkpoint.read_tensors(folder / OPTIMIZER)
-        checkpoint.load_optimizer(self.model, self.optimizer, moments)
+        load_optimizer(self.model, self.optimizer, moments)
         if self.accelerator.scaler is not None and "scaler" in about:
             self.accelerator.scaler.load_state_dict(about["scaler"])
         random_states = checkpoint.read_tensors(folder / RANDOM)

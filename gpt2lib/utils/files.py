@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = 1

@@ -14,17 +14,15 @@ Reference: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (FSDP).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from gpt2lib.model import GPT
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -83,7 +81,7 @@ def like(tensor: Tensor, place: Tensor) -> Tensor:
     return distribute_tensor(there, place.device_mesh, place.placements, src_data_rank=None)
 
 
-def configure(accelerator: Accelerator, model: GPT) -> None:
+def configure(accelerator: Accelerator, model: Any) -> None:
     """Decide how FSDP2 spreads a model; whatever was configured that would not work is refused.
 
     Each block is gathered by itself, the rest of the model with the embedding. Shares are float32,
@@ -115,4 +113,4 @@ def configure(accelerator: Accelerator, model: GPT) -> None:
     plugin.transformer_cls_names_to_wrap = sorted({type(b).__name__ for b in model.transformer.h})
     if precision == "bf16":
         device = accelerator.device.type
-        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)  # type: ignore[method-assign]
+        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)

@@ -23,8 +23,8 @@ from gpt2lib.cli import main
 from gpt2lib.cli.options import positional
 from gpt2lib.cli.output import set_up_logging, text_pieces
 from gpt2lib.config import DataConfig, GPTConfig, OptimConfig, TrainConfig, preset_names
-from gpt2lib.errors import UserError
-from gpt2lib.storage import sha256
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import sha256
 
 QUICK = [
     *("--steps=4", "--save_every=2", "--eval_every=2"),
@@ -161,7 +161,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, *argv: str) -> TrainConfig:
         seen.append(config)
         raise UserError("seen")
 
-    monkeypatch.setattr("gpt2lib.trainer.train", stand_in)
+    monkeypatch.setattr("gpt2lib.training.loop.train", stand_in)
     assert main(["train", *argv]) == 2
     return seen[0]
 
@@ -358,7 +358,7 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from gpt2lib.trainer import Trainer
+    from gpt2lib.training.loop import Trainer
 
     out, update = tmp_path / "run", Trainer.update
 
@@ -478,7 +478,7 @@ def test_generate_does_not_write_the_end_of_text_token(
         assert stop == (tokenizer.eot,)
         yield from drawn
 
-    monkeypatch.setattr("gpt2lib.sampling.stream", stand_in)
+    monkeypatch.setattr("gpt2lib.generation.generator.stream", stand_in)
     assert main(["generate", str(trained), "--prompt", "thou"]) == 0
     assert capsys.readouterr().out == "thou love\n"
 
@@ -663,12 +663,12 @@ def test_lengthen_that_is_stopped_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from gpt2lib.signals import Interrupted
+    from gpt2lib.training.signals import Interrupted
 
     def stop(*_: object) -> Path:
         raise Interrupted(signal.SIGINT, tmp_path / "stage-1", 3)
 
-    monkeypatch.setattr("gpt2lib.lengthen.lengthen", stop)
+    monkeypatch.setattr("gpt2lib.training.lengthening.lengthen", stop)
     assert main(["lengthen", str(trained), "--out", str(tmp_path)]) == 128 + signal.SIGINT
     assert capsys.readouterr().err.endswith(
         "gpt2lib: stopped; the same command goes on from there\n"
@@ -759,7 +759,7 @@ def test_full_memory_names_the_way_out(
             torch.empty(2**58)  # more than any address space has
         raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
 
-    monkeypatch.setattr("gpt2lib.trainer.train", stand_in)
+    monkeypatch.setattr("gpt2lib.training.loop.train", stand_in)
     assert "--micro_batch auto" in refused("train", "smoke")
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2lib import doctor, forecast, speed
-from gpt2lib.cli import main
+from gpt2lib.cli import doctor, forecast, main
+from gpt2lib.cli.doctor import Finding
 from gpt2lib.cli.watching import duration
 from gpt2lib.config import GPTConfig, TrainConfig, preset_names
-from gpt2lib.doctor import Finding
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import gpu_peak, training_flops
+from gpt2lib.training import mfu as speed
+from gpt2lib.utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 # ── the checks ──────────────────────────────────────────────────────────────────────────────────
@@ -135,7 +135,7 @@ def test_a_busy_machine_is_told(busy: float, status: str, monkeypatch: pytest.Mo
 
 
 def test_assets_are_there_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpt2lib.corpora import plays
+    from gpt2lib.data.sources import plays
     from gpt2lib.tokenizer import gpt2_vocab
 
     assert doctor.check_plays().status == doctor.check_vocabulary().status == "ok"

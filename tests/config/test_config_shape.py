@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 SHAPE = {"block_size": 64, "n_layer": 4, "n_head": 6, "n_embd": 48}
 

@@ -18,7 +18,7 @@ from gpt2lib.course.exercise import lazy
 from gpt2lib.course.session import budget, expect_error, setup
 from gpt2lib.course.sources import listing_of, resolve, show_source
 from gpt2lib.course.stubs import is_untouched
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 
 def doubled(values):
@@ -430,12 +430,14 @@ def test_expect_error(capsys):
 
 def test_sources_have_code_link_and_hash():
     shown = listing_of(UserError)
-    assert shown.path == "gpt2lib.errors:UserError"
+    assert shown.path == "gpt2lib.utils.errors:UserError"
     assert resolve(shown.path) is UserError
     first = int(shown.link.partition("#L")[2].partition("-")[0])
-    text = (resolve("gpt2lib.course.sources").PACKAGE / "errors.py").read_text(encoding="utf-8")
+    text = (resolve("gpt2lib.course.sources").PACKAGE / "utils" / "errors.py").read_text(
+        encoding="utf-8"
+    )
     assert text.splitlines()[first - 1].startswith("class UserError")
-    assert "../gpt2lib/errors.py#L" in shown.link
+    assert "../gpt2lib/utils/errors.py#L" in shown.link
     assert shown.code in text
     assert shown.sha256 == hashlib.sha256(shown.code.encode()).hexdigest()
     assert "```python\nclass UserError" in shown.markdown

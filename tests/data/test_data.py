@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2lib import data
-from gpt2lib.config import DataConfig
-from gpt2lib.corpora import corpus_from_texts, load_corpus
-from gpt2lib.corpora.base import Piece
+from gpt2lib.config import IGNORE, DataConfig
 from gpt2lib.data.order import ROUNDS, _permute, _word
-from gpt2lib.errors import UserError
+from gpt2lib.data.sources import corpus_from_texts, load_corpus
+from gpt2lib.data.sources.base import Piece
 from gpt2lib.tokenizer import train_bpe
+from gpt2lib.utils.errors import UserError
 
 # --- order ---------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ def test_an_evaluation_scores_every_token_but_the_first_once(tmp_path, n_tokens,
     for idx, targets in data.eval_batches(file, 8, batch_size):
         assert idx.shape == targets.shape and idx.shape[1] == 8 and 1 <= len(idx) <= batch_size
         assert (idx >= 0).all()
-        kept = targets != data.IGNORE
+        kept = targets != IGNORE
         assert (targets[kept] == idx[kept] + 1).all()
         scored += targets[kept].tolist()
     assert scored == list(range(1, n_tokens))

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from transformers_twin import randomise
 
-from gpt2lib import attention, masks
 from gpt2lib.config import DataConfig, GPTConfig
-from gpt2lib.corpora import corpus_from_texts
 from gpt2lib.data import batch, document_ids, eval_batches, masking_eot, prepare
-from gpt2lib.errors import UserError
-from gpt2lib.evaluate import score
-from gpt2lib.masks import Causal, GlobalTokens, PerDocument, SlidingWindow, Written, table
-from gpt2lib.model import GPT
-from gpt2lib.positions import places_in
+from gpt2lib.data.sources import corpus_from_texts
+from gpt2lib.model import attention, masks
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.masks import Causal, GlobalTokens, PerDocument, SlidingWindow, Written, table
+from gpt2lib.model.positions import places_in
+from gpt2lib.training.evaluation import score
+from gpt2lib.utils.errors import UserError
 
 EOT = 7
 TINY = GPTConfig(vocab_size=50, block_size=64, n_layer=2, n_head=4, n_embd=32)

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from gpt2lib import data
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import Corpus, corpus_from_texts
-from gpt2lib.corpora.base import Piece
 from gpt2lib.data import encoding, learning, shards
+from gpt2lib.data.sources import Corpus, corpus_from_texts
+from gpt2lib.data.sources.base import Piece
 from gpt2lib.data.writer import TokenWriter
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import FastBPE, train_bpe
+from gpt2lib.utils.errors import UserError
 
 TEXTS = [f"document {i}\nsays “naïve” 🙂 " + "and more of it " * (i % 7) for i in range(60)]
 TOKENIZER = train_bpe(TEXTS, 300)
@@ -155,11 +155,12 @@ def test_a_damaged_shard_is_named(tmp_path, monkeypatch):
 def test_of_large_files_what_changed_after_the_header_is_hashed(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 100)
     made = prepare(tmp_path / "out", tokenizer=TOKENIZER)
-    monkeypatch.setattr("gpt2lib.data.files.VERIFY_BELOW", 0)
+    monkeypatch.setattr("gpt2lib.data.token_files.VERIFY_BELOW", 0)
     hashed = []
     check = shards.check_hash
     monkeypatch.setattr(
-        "gpt2lib.data.files.check_hash", lambda path, s: (hashed.append(path.name), check(path, s))
+        "gpt2lib.data.token_files.check_hash",
+        lambda path, s: (hashed.append(path.name), check(path, s)),
     )
     data.open_prepared(made.folder)
     assert hashed == []

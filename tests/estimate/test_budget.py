@@ -13,15 +13,15 @@ import pytest
 from gpt2lib.cli import main
 from gpt2lib.cli.costing import long_duration
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import count_parameters, training_flops
 from gpt2lib.estimate.budget import Cluster, assumed_efficiency, budget, memory_per_gpu
 from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
 from gpt2lib.estimate.sharded import gathered, largest_sharded, sharded_peak
 from gpt2lib.estimate.simulated import Setting
 from gpt2lib.estimate.update import CUDA_GRAIN, update_memory
+from gpt2lib.utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import budget as budget_script  # noqa: E402
 from exponents import exponent, exponents, report  # noqa: E402

@@ -12,9 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpt2lib import checkpoint
 from gpt2lib.config import SIZES, DataConfig, GPTConfig, OptimConfig, TrainConfig, load_config
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import (
     count_parameters,
     estimate,
@@ -23,9 +21,12 @@ from gpt2lib.estimate import (
     parameter_parts,
     training_flops,
 )
-from gpt2lib.model import GPT
-from gpt2lib.optim import make_optimizer
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import model_tensors, optimizer_tensors
+from gpt2lib.runs import checkpoint
 from gpt2lib.tokenizer import CharTokenizer
+from gpt2lib.training.optim import make_optimizer
+from gpt2lib.utils.errors import UserError
 
 TINY = GPTConfig(vocab_size=300, block_size=16, n_layer=3, n_head=2, n_embd=24)
 PUBLISHED = {
@@ -154,9 +155,9 @@ def test_bytes_are_those_of_real_tensors_and_files(
     assert wanted["weights"] == sum(p.nbytes for p in model.parameters())
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert wanted["gradients"] == sum(g.nbytes for g in grads)
-    moments = checkpoint.optimizer_tensors(model, optimizer)
+    moments = optimizer_tensors(model, optimizer)
     assert wanted["optimizer"] == sum(t.nbytes for t in moments.values() if t.dim())
-    checkpoint.write_tensors(tmp_path / "model.safetensors", checkpoint.model_tensors(model))
+    checkpoint.write_tensors(tmp_path / "model.safetensors", model_tensors(model))
     checkpoint.write_tensors(tmp_path / "optimizer.safetensors", moments)
     payload = 0
     for path in tmp_path.iterdir():

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2lib import cpu_products, decoding, logit_chunks
 from gpt2lib.config import GPTConfig
-from gpt2lib.cpu_products import int8_linear, packing
-from gpt2lib.decoding import (
+from gpt2lib.generation import cpu_products
+from gpt2lib.generation import quantization as decoding
+from gpt2lib.generation.cpu_products import int8_linear, packing
+from gpt2lib.generation.generator import generate, left_pad, stream
+from gpt2lib.generation.quantization import (
     BF16_FROM,
     IMITATED_UP_TO,
     WIDEN_FROM,
@@ -31,9 +33,9 @@ from gpt2lib.decoding import (
     quantise,
     slower_than_fp32,
 )
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.sampling import generate, left_pad, stream
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.kernels import logit_chunks
+from gpt2lib.utils.errors import UserError
 
 TINY = GPTConfig(vocab_size=96, block_size=32, n_layer=2, n_head=4, n_embd=64)
 SHAPES: dict[str, dict[str, Any]] = {

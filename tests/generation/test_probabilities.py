@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from gpt2lib.errors import UserError
-from gpt2lib.probabilities import Choice, draw, next_token_probabilities, penalise
+from gpt2lib.generation.sampling import Choice, draw, next_token_probabilities, penalise
+from gpt2lib.utils.errors import UserError
 
 weights_of = st.lists(st.integers(1, 1000), min_size=2, max_size=20, unique=True)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers_twin import randomise, twins
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.sampling import generate, left_pad, stream
+from gpt2lib.generation.generator import generate, left_pad, stream
+from gpt2lib.model.gpt import GPT
+from gpt2lib.utils.errors import UserError
 
 # An untied head: a tied one mostly repeats the last token, and then a wrong crop changes nothing.
 TINY = GPTConfig(vocab_size=30, block_size=12, n_layer=2, n_head=2, n_embd=16, tie_weights=False)

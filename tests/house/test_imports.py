@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "matplotlib", "numpy")
 
@@ -65,7 +65,11 @@ def test_no_room_goes_around_the_order_through_the_package() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "says"),
     [
-        ("model.py", "import gpt2lib.trainer\n", "gpt2lib.model -> gpt2lib.trainer"),
+        (
+            "model/gpt.py",
+            "import gpt2lib.training.loop\n",
+            "gpt2lib.model.gpt -> gpt2lib.training.loop",
+        ),
         ("escaped.py", "", "escaped"),
     ],
 )
@@ -100,7 +104,7 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
     note("--help", heavy)
     codes += [main([]), main(["tran"]), main(["train", "smoke", "--help"]), main(["train", "smok"])]
     note("train --help", heavy)
-    import gpt2lib.config, gpt2lib.report, gpt2lib.course
+    import gpt2lib.config, gpt2lib.runs.plots, gpt2lib.course
     note("import gpt2lib.course", ["torch", "transformers", "datasets", "matplotlib"])
     codes += [main(["prepare", source, "--out", out, "--data.vocab_size", "260"])]
     note("prepare", ["torch", "transformers", "matplotlib"])

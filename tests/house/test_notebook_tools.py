@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-TOOLS = Path(__file__).parents[1] / "tools"
+TOOLS = Path(__file__).parents[2] / "tools"
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def tools(monkeypatch):
 HEADER = "# 00 · Tiny\n\nMinutes: 2 to read, 77 to run on two CPU cores."
 CELLS = [
     "from gpt2lib.course import expect_error, plots, progress, show_source, check\n"
-    "from gpt2lib.errors import UserError\n"
+    "from gpt2lib.utils.errors import UserError\n"
     "import os, sys, warnings",
     "def my_bits_per_byte(nats, n_bytes):\n    ...",
     "my_bits_per_byte = check('bits-per-byte', my_bits_per_byte).use",
@@ -204,7 +204,7 @@ FAULTS = {
     ),
     "differs": lambda c, n: c[6]["outputs"][0]["metadata"]["gpt2lib"].update(sha256="0"),
     "the library no longer has it": lambda c, n: c[6]["outputs"][0]["metadata"]["gpt2lib"].update(
-        source="gpt2lib.errors:Gone"
+        source="gpt2lib.utils.errors:Gone"
     ),
     "the lines have moved": lambda c, n: c[6]["outputs"][0]["data"].update(
         {"text/markdown": [t.replace("#L", "#L9") for t in markdown(c)]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 from readme_blocks import blocks  # noqa: E402
 
@@ -35,7 +35,7 @@ def test_every_notebook_is_on_the_map_with_its_minutes() -> None:
 
 
 def test_every_preset_is_named() -> None:
-    presets = [p.stem for p in (ROOT / "gpt2lib" / "presets").glob("*.yaml")]
+    presets = [p.stem for p in (ROOT / "gpt2lib" / "config" / "presets").glob("*.yaml")]
     assert [name for name in presets if f"`{name}`" not in README] == []
 
 

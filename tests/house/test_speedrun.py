@@ -25,7 +25,7 @@ NANOGPT = V * 128 + 64 * 128 + 4 * (12 * 128**2 + 2 * 128) + 128
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "speedrun.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "speedrun.py"
     sys.path.insert(0, str(path.parent))  # as for a script
     spec = importlib.util.spec_from_file_location("speedrun_benchmark", path)
     assert spec is not None and spec.loader is not None
@@ -170,7 +170,7 @@ def test_the_other_rate_rises_falls_and_ends_at_a_tenth(benchmark: ModuleType) -
 def test_what_cannot_be_measured_is_said_in_a_line(line: str, said: str) -> None:
     script, *options = line.split()
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parents[1] / "benchmarks" / script), *options],
+        [sys.executable, str(Path(__file__).parents[2] / "benchmarks" / script), *options],
         capture_output=True,
         text=True,
         timeout=60,

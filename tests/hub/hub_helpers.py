@@ -11,8 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gpt2lib import checkpoint
-from gpt2lib.errors import UserError
+from gpt2lib.runs import checkpoint
+from gpt2lib.utils.errors import UserError
 
 
 def change_config(folder: Path, **fields: Any) -> None:

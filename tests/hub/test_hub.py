@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from transformers_twin import randomise, twins
 
-from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig
 from gpt2lib.hub import (
     export,
@@ -28,10 +27,12 @@ from gpt2lib.hub import (
     resolve,
     tokenizer_folder,
 )
-from gpt2lib.hub import writing as hub_writing
-from gpt2lib.model import GPT
-from gpt2lib.storage import atomic_folder
+from gpt2lib.hub import exporting as hub_exporting
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import model_tensors
+from gpt2lib.runs import checkpoint
 from gpt2lib.tokenizer import CharTokenizer, Tokenizer, train_bpe
+from gpt2lib.utils.files import atomic_folder
 
 TEXT = "To be, or not to be: that is the question.\n\tWhether 'tis nobler — café, 日本 🙂  .\r\n"
 TOKENIZERS: dict[str, Tokenizer] = {
@@ -54,7 +55,7 @@ def save_ours(folder: Path, config: GPTConfig = SMALL, tokenizer: str = "bpe") -
     model = GPT(config.replace(vocab_size=TOKENIZERS[tokenizer].vocab_size)).eval()
     randomise(model)
     with atomic_folder(folder) as target:
-        checkpoint.write_tensors(target / checkpoint.MODEL, checkpoint.model_tensors(model))
+        checkpoint.write_tensors(target / checkpoint.MODEL, model_tensors(model))
         checkpoint.write_model_config(target, model.config)
         TOKENIZERS[tokenizer].save(target / "tokenizer")
     return model
@@ -437,6 +438,6 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     save_ours(tmp_path / "ours")
-    monkeypatch.setattr(hub_writing, "write_tensors", full)
+    monkeypatch.setattr(hub_exporting, "write_tensors", full)
     refused("No space left", export, tmp_path / "ours", tmp_path / "hf")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ours"]

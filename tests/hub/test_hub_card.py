@@ -14,10 +14,10 @@ from huggingface_hub import ModelCard
 from transformers_twin import CHARACTERS, TINY
 
 from gpt2lib.config import DataConfig, TrainConfig
-from gpt2lib.convert import save_model
 from gpt2lib.data import prepare
 from gpt2lib.hub import export
-from gpt2lib.model import GPT
+from gpt2lib.hub.saving import save_model
+from gpt2lib.model.gpt import GPT
 
 
 def run(folder: Path, source: str = "plays", step: int = 200, **changes: Any) -> Path:

@@ -24,14 +24,16 @@ from transformers import (
 )
 from transformers_twin import CHARACTERS, TINY, parity, patterns, randomise, variants
 
-from gpt2lib import checkpoint, storage
 from gpt2lib.config import GPTConfig
-from gpt2lib.convert import extend_context, save_model
+from gpt2lib.generation.generator import generate
 from gpt2lib.hub import export, load_pretrained, model_config
 from gpt2lib.hub.families import FAMILIES, choose
-from gpt2lib.model import GPT
-from gpt2lib.sampling import generate
+from gpt2lib.hub.saving import save_model
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.surgery import extend_context
+from gpt2lib.runs import checkpoint
 from gpt2lib.tokenizer import train_bpe
+from gpt2lib.utils import files as storage
 
 ROPE = TINY.replace(position="rope", n_kv_head=2, window=5)
 EACH: dict[str, GPTConfig] = {

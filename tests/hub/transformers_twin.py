@@ -12,9 +12,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.convert import save_model
 from gpt2lib.hub import export, load_pretrained
-from gpt2lib.model import GPT
+from gpt2lib.hub.saving import save_model
+from gpt2lib.model.gpt import GPT
 from gpt2lib.tokenizer import CharTokenizer
 
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")

@@ -15,7 +15,7 @@ def small_files(rank: int) -> None:
 
 def sick_on_one_rank(rank: int) -> None:
     """Make the loss of rank 1, and of no other, NaN in its fifth micro-batch."""
-    from gpt2lib.model import GPT
+    from gpt2lib.model.gpt import GPT
 
     forward, calls = GPT.forward, [0]
 

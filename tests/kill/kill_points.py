@@ -88,9 +88,12 @@ def kind(path: Any, *_: Any) -> str:
 
 def install(points: Points) -> None:
     """Make places of everything that a run does."""
-    from gpt2lib import checkpoint, storage, trainer, training_state
-    from gpt2lib.model import GPT
-    from gpt2lib.runs import Run
+    from gpt2lib.model.gpt import GPT
+    from gpt2lib.runs import checkpoint
+    from gpt2lib.runs.folder import Run
+    from gpt2lib.training import loop as trainer
+    from gpt2lib.training import state as training_state
+    from gpt2lib.utils import files as storage
 
     for name in ("update", "save", "score", "sample", "finish"):
         points.around(trainer.Trainer, name, name)

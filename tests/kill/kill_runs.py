@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from gpt2lib.checkpoint import checkpoints
-from gpt2lib.storage import verify
+from gpt2lib.runs.checkpoint import checkpoints
+from gpt2lib.utils.files import verify
 
 HERE = Path(__file__).parent
 STEPS = 12

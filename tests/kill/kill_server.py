@@ -16,9 +16,9 @@ import traceback
 from typing import Any
 
 NEEDED_LATER = (
-    "gpt2lib.trainer",
+    "gpt2lib.training.loop",
     "gpt2lib.cli.training",
-    "gpt2lib.report",
+    "gpt2lib.runs.plots",
     "accelerate",
     "datasets",
     "tokenizers",
@@ -47,10 +47,10 @@ def child(job: dict[str, Any], rank: int) -> int:
     for name in job["prepare"]:  # faults: functions of a module that break this process
         module, _, function = name.partition(":")
         getattr(importlib.import_module(module), function)(rank)
-    import gpt2lib.report
+    import gpt2lib.runs.plots
     from gpt2lib.cli import main
 
-    gpt2lib.report.write_report = lambda folder: folder  # drawing the curve takes a second
+    gpt2lib.runs.plots.write_report = lambda folder: folder  # drawing the curve takes a second
     code = main([*job["argv"], *(job["more"][rank] if job["more"] else [])])
     if job["counts"] and rank == 0:
         with open(job["counts"], "w", encoding="utf-8") as file:  # noqa: PTH123

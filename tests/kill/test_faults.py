@@ -34,8 +34,8 @@ if not hasattr(os, "fork"):
     pytest.skip("forks its processes", allow_module_level=True)
 from kill_runs import Ended, Kill, Lab, Server, digest, lines_of
 
-from gpt2lib.checkpoint import checkpoints
-from gpt2lib.storage import verify
+from gpt2lib.runs.checkpoint import checkpoints
+from gpt2lib.utils.files import verify
 
 WRITES = ("half of", "before fsync", "before rename", "within a removal")
 

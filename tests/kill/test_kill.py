@@ -24,7 +24,7 @@ import pytest
 from kill_points import PHASES, phase
 from kill_runs import RANDOM, Kill, Lab, Server, digest, lines_of
 
-from gpt2lib.checkpoint import checkpoints
+from gpt2lib.runs.checkpoint import checkpoints
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its processes")
 
@@ -124,7 +124,7 @@ def test_killed_with_compiled_layers(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_prints_the_table() -> None:
-    script = Path(__file__).parents[1] / "benchmarks" / "kill.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "kill.py"
     done = subprocess.run(
         [sys.executable, script, "--kills", "3"], capture_output=True, text=True, timeout=300
     )

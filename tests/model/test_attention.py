@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from gpt2lib import attention
-from gpt2lib.attention import CausalSelfAttention, attend, eager, fused, kernel_for
 from gpt2lib.config import GPTConfig
-from gpt2lib.errors import UserError
-from gpt2lib.masks import Causal, GlobalTokens, Mask, SlidingWindow, layer_mask
-from gpt2lib.positions import RotaryPositions, unturned
+from gpt2lib.model import attention
+from gpt2lib.model.attention import CausalSelfAttention, attend, eager, fused, kernel_for
+from gpt2lib.model.masks import Causal, GlobalTokens, Mask, SlidingWindow, layer_mask
+from gpt2lib.model.positions import RotaryPositions, unturned
+from gpt2lib.utils.errors import UserError
 
 FORMS = pytest.mark.parametrize("form", [eager, fused, attend])
 Form = Callable[..., Tensor]

@@ -7,10 +7,12 @@ import torch
 from tensors_made import TensorsMade
 from torch.nn import functional as F
 
-from gpt2lib import GPT, GPTConfig, logit_chunks, loss
-from gpt2lib.data import IGNORE
-from gpt2lib.errors import UserError
-from gpt2lib.loss import linear_cross_entropy, next_token_loss
+from gpt2lib import GPT, GPTConfig
+from gpt2lib.config import IGNORE
+from gpt2lib.model import loss
+from gpt2lib.model.kernels import logit_chunks
+from gpt2lib.model.loss import linear_cross_entropy, next_token_loss
+from gpt2lib.utils.errors import UserError
 
 B, T, C, V = 3, 7, 16, 50
 

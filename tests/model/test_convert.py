@@ -10,11 +10,12 @@ import torch
 from transformers_twin import randomise
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.convert import add_window, empty_model, extend_context, save_model, share_heads
-from gpt2lib.errors import UserError
 from gpt2lib.hub import load_pretrained, load_tokenizer_for
-from gpt2lib.model import GPT
+from gpt2lib.hub.saving import save_model
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.surgery import add_window, empty_model, extend_context, share_heads
 from gpt2lib.tokenizer import CharTokenizer
+from gpt2lib.utils.errors import UserError
 
 TINY = GPTConfig(vocab_size=30, block_size=8, n_layer=2, n_head=4, n_embd=16, dropout=0.1)
 

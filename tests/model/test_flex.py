@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention.flex_attention import create_block_mask
 
-from gpt2lib import flex as room
-from gpt2lib.attention import eager
-from gpt2lib.flex import flex
-from gpt2lib.masks import Causal, GlobalTokens, Mask, SlidingWindow, table
+from gpt2lib.model.attention import eager
+from gpt2lib.model.kernels import flex as room
+from gpt2lib.model.kernels.flex import flex
+from gpt2lib.model.masks import Causal, GlobalTokens, Mask, SlidingWindow, table
 
 MASKS: list[Mask] = [
     Causal(),
@@ -140,9 +140,9 @@ def test_compiled_equals_the_formula_in_output_and_gradients(
 def test_a_model_with_a_window_trains_on_a_gpu_as_by_the_formula(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from gpt2lib import attention
     from gpt2lib.config import GPTConfig
-    from gpt2lib.model import GPT
+    from gpt2lib.model import attention
+    from gpt2lib.model.gpt import GPT
 
     config = GPTConfig(50, 300, n_layer=2, n_head=4, n_embd=64, position="rope", n_kv_head=2)
     torch.manual_seed(0)

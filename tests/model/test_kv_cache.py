@@ -16,9 +16,9 @@ from transformers_twin import randomise
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.estimate import kv_cache_bytes
-from gpt2lib.kv_cache import KVCache, slots
-from gpt2lib.model import GPT
-from gpt2lib.sampling import generate, left_pad
+from gpt2lib.generation.generator import generate, left_pad
+from gpt2lib.model.cache import KVCache, slots
+from gpt2lib.model.gpt import GPT
 
 # An untied head: a tied one mostly repeats the last token, and then a wrong key changes little.
 TINY = GPTConfig(vocab_size=30, block_size=10, n_layer=2, n_head=4, n_embd=16, tie_weights=False)
@@ -277,7 +277,7 @@ def test_generate_makes_room_for_what_will_be_read_and_no_more(
         made.append(KVCache(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("gpt2lib.context.KVCache", make_and_keep)
+    monkeypatch.setattr("gpt2lib.generation.context.KVCache", make_and_keep)
     model, prompt = make(TINY), torch.tensor(rows_of(3))
     for n, read in ((1, 3), (4, 6), (8, 10), (20, 10)):  # the last token is drawn, but not read
         made.clear()

@@ -14,13 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers_twin import randomise
 
-from gpt2lib import attention, local_attention
-from gpt2lib.attention import CausalSelfAttention, eager
 from gpt2lib.config import GPTConfig
-from gpt2lib.local_attention import chunked, local_pattern
-from gpt2lib.masks import Causal, GlobalTokens, Mask, SlidingWindow
-from gpt2lib.model import GPT
-from gpt2lib.positions import RotaryPositions, unturned
+from gpt2lib.model import attention
+from gpt2lib.model.attention import CausalSelfAttention, eager
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.kernels import window as local_attention
+from gpt2lib.model.kernels.window import chunked, local_pattern
+from gpt2lib.model.masks import Causal, GlobalTokens, Mask, SlidingWindow
+from gpt2lib.model.positions import RotaryPositions, unturned
 
 
 @pytest.fixture(autouse=True)

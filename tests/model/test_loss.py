@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from gpt2lib.data import IGNORE
-from gpt2lib.loss import next_token_loss
+from gpt2lib.config import IGNORE
+from gpt2lib.model.loss import next_token_loss
 
 B, T, V = 3, 5, 11
 

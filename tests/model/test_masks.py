@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.masks import (
+from gpt2lib.model.masks import (
     Both,
     Causal,
     Either,

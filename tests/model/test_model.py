@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers_twin import randomise, twins
 
-from gpt2lib import attention, local_attention
-from gpt2lib.config import GPTConfig
-from gpt2lib.data import IGNORE
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.positions import unturned
+from gpt2lib.config import IGNORE, GPTConfig
+from gpt2lib.model import attention
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.kernels import window as local_attention
+from gpt2lib.model.positions import unturned
+from gpt2lib.utils.errors import UserError
 
 TINY = GPTConfig(vocab_size=50, block_size=16, n_layer=2, n_head=3, n_embd=24)
 COUNTS = {

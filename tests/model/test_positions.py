@@ -13,9 +13,9 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.masks import Mask
-from gpt2lib.model import GPT
-from gpt2lib.positions import (
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.masks import Mask
+from gpt2lib.model.positions import (
     POSITIONS,
     LearnedPositions,
     NoPositions,

@@ -6,7 +6,7 @@ from tensors_made import TensorsMade
 from torch.nn import functional as F
 
 from gpt2lib import GPT, GPTConfig
-from gpt2lib.tied import look_up
+from gpt2lib.model.kernels.tied import look_up
 
 V, C = 30, 4
 WITHOUT = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

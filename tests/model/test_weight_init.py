@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig, OptimConfig
-from gpt2lib.model import GPT
-from gpt2lib.optim import make_optimizer
-from gpt2lib.weight_init import init_weights, tie
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.init import init_weights, tie
+from gpt2lib.model.weights import load_weights, model_tensors
+from gpt2lib.runs import checkpoint
+from gpt2lib.training.optim import make_optimizer
 
 TINY = GPTConfig(vocab_size=65, block_size=16, n_layer=2, n_head=2, n_embd=16)
 
@@ -138,11 +139,11 @@ def reloaded(model: GPT, tmp_path) -> GPT:
 
 def saved_and_loaded(model: GPT, tmp_path) -> GPT:
     path = tmp_path / "model.safetensors"
-    checkpoint.write_tensors(path, checkpoint.model_tensors(model))
+    checkpoint.write_tensors(path, model_tensors(model))
     stored = checkpoint.read_tensors(path)
     assert "lm_head.weight" not in stored  # the shared matrix is in the file once
     fresh = GPT(TINY)
-    checkpoint.load_weights(fresh, stored, path)
+    load_weights(fresh, stored, path)
     return fresh
 
 

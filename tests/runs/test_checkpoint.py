@@ -9,24 +9,21 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from gpt2lib import checkpoint
-from gpt2lib.checkpoint import (
+from gpt2lib.config import GPTConfig, OptimConfig
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import load_optimizer, load_weights, model_tensors, optimizer_tensors
+from gpt2lib.runs import checkpoint
+from gpt2lib.runs.checkpoint import (
     checkpoints,
-    load_optimizer,
-    load_weights,
-    model_tensors,
     newest,
-    optimizer_tensors,
     prune,
     read_tensors,
     write_model_config,
     write_tensors,
 )
-from gpt2lib.config import GPTConfig, OptimConfig
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.optim import decay_groups, make_optimizer
-from gpt2lib.storage import atomic_folder, read_json, write_json
+from gpt2lib.training.optim import decay_groups, make_optimizer
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import atomic_folder, read_json, write_json
 
 TINY = GPTConfig(vocab_size=13, block_size=8, n_layer=1, n_head=2, n_embd=8)
 

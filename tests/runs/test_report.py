@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from gpt2lib.cli import main
-from gpt2lib.compare import draw_runs, labels, points, table
-from gpt2lib.errors import UserError
-from gpt2lib.report import BLUE, ORANGE, _draw, read_metrics, smooth, write_report
+from gpt2lib.runs.compare import draw_runs, labels, points, table
+from gpt2lib.runs.plots import BLUE, ORANGE, _draw, read_metrics, smooth, write_report
+from gpt2lib.utils.errors import UserError
 
 CONFIG = "batch_size: 4\nmodel: {block_size: 250}\n"
 
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_does_not_spoil_the_curve(run: Path) -> None:
 
 def test_drawing_leaves_matplotlib_s_global_state_alone(run: Path) -> None:
     code = (
-        "import sys; from gpt2lib.report import write_report; "
+        "import sys; from gpt2lib.runs.plots import write_report; "
         "assert 'matplotlib' not in sys.modules; "
         "write_report(sys.argv[1]); assert 'matplotlib.pyplot' not in sys.modules"
     )

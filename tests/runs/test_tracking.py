@@ -15,16 +15,16 @@ import pytest
 from accelerate import Accelerator
 from accelerate.utils import LoggerType
 
-from gpt2lib import tracking
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
-from gpt2lib.tracking import (
+from gpt2lib.runs import trackers as tracking
+from gpt2lib.runs.trackers import (
     Trackers,
     accelerator_arguments,
     check_trackers,
     flat_settings,
     start_trackers,
 )
+from gpt2lib.utils.errors import UserError
 
 
 class Service:
@@ -199,7 +199,7 @@ def test_a_tracker_that_fails_ends_neither_the_run_nor_the_others(
         raise ConnectionError("no route\nto the server")
 
     monkeypatch.setattr(sys.modules["mlflow"], "log_metrics", offline)
-    with caplog.at_level(logging.WARNING, logger="gpt2lib.tracking"):
+    with caplog.at_level(logging.WARNING, logger="gpt2lib.runs.trackers"):
         trackers.log(1, loss=1.0)
         trackers.log(2, loss=1.0)
     assert [call["step"] for call in service.of("wandb.log")] == [1, 2]

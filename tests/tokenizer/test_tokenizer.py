@@ -21,7 +21,6 @@ from tokenizer_reference import (
     transformers_gpt2,
 )
 
-from gpt2lib.errors import UserError
 from gpt2lib.tokenizer import (
     BPE,
     CharTokenizer,
@@ -39,6 +38,7 @@ from gpt2lib.tokenizer import (
     to_byte_ids,
     train_bpe,
 )
+from gpt2lib.utils.errors import UserError
 
 ASSIGNED = assigned_in_unicode_14()
 AWKWARD = [

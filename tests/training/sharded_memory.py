@@ -18,8 +18,8 @@ from torch.distributed.fsdp import fully_shard
 from gpt2lib.config import GPTConfig
 from gpt2lib.estimate.sharded import sharded_peak
 from gpt2lib.estimate.simulated import Setting
-from gpt2lib.live_memory import peak_tensor_bytes
-from gpt2lib.model import GPT
+from gpt2lib.model.gpt import GPT
+from gpt2lib.training.live_bytes import peak_tensor_bytes
 
 DEEP = GPTConfig(vocab_size=512, block_size=64, n_layer=8, n_head=4, n_embd=256)
 NARROW = DEEP.replace(n_layer=16, n_embd=128)

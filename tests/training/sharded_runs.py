@@ -18,12 +18,13 @@ from unittest import mock
 import accelerate
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from gpt2lib import feed, start
 from gpt2lib.config import OptimConfig, TrainConfig
-from gpt2lib.signals import Interrupted
-from gpt2lib.trainer import Trainer, train
+from gpt2lib.data import loader as feed
+from gpt2lib.training import setup as start
+from gpt2lib.training.loop import Trainer, train
+from gpt2lib.training.signals import Interrupted
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import split
 from split import Case

@@ -25,17 +25,18 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from gpt2lib import checkpoint
 from gpt2lib.config import GPTConfig, TrainConfig
-from gpt2lib.errors import UserError
-from gpt2lib.evaluate import score
-from gpt2lib.feed import Feed
-from gpt2lib.model import GPT
-from gpt2lib.optim import learning_rate
-from gpt2lib.reopening import open_run
-from gpt2lib.storage import verify
-from gpt2lib.tracking import check_trackers
-from gpt2lib.trainer import Trainer, train
+from gpt2lib.data.loader import Feed
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import load_weights, model_tensors
+from gpt2lib.runs import checkpoint
+from gpt2lib.runs.resume import open_run
+from gpt2lib.runs.trackers import check_trackers
+from gpt2lib.training.evaluation import score
+from gpt2lib.training.loop import Trainer, train
+from gpt2lib.training.optim import learning_rate
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import verify
 
 STEPS = 4
 
@@ -202,10 +203,10 @@ def test_tied_weights_lose_a_key(text: Path, tmp_path: Path) -> None:
     theirs = load_file(tmp_path / "theirs" / "model.safetensors")
     with pytest.raises(RuntimeError, match=r"Missing key.*(lm_head|wte)"):
         GPT(shape).load_state_dict(theirs)  # the trap
-    tensors = checkpoint.model_tensors(model)
+    tensors = model_tensors(model)
     assert len(tensors) == len(list(model.parameters()))
     other = GPT(shape)
-    checkpoint.load_weights(other, tensors, "here")
+    load_weights(other, tensors, "here")
     assert other.lm_head.weight is other.transformer.wte.weight
     assert torch.equal(other.lm_head.weight, model.lm_head.weight)
 
@@ -215,8 +216,8 @@ def test_compiled_models_have_other_names(text: Path, tmp_path: Path) -> None:
     assert all(name.startswith("_orig_mod.") for name in torch.compile(model).state_dict())
     run = trainer(text, tmp_path / "run", compile=True)
     plain = trainer(text, tmp_path / "plain")
-    names = list(checkpoint.model_tensors(run.raw_model))
-    assert names == list(checkpoint.model_tensors(plain.raw_model))
+    names = list(model_tensors(run.raw_model))
+    assert names == list(model_tensors(plain.raw_model))
     assert run.raw_model._compiled_call_impl is not None  # and it is compiled
     assert plain.raw_model._compiled_call_impl is None
 
@@ -287,8 +288,8 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 from torch.utils.data import DataLoader
 from gpt2lib import load_config, train
-from gpt2lib.reopening import open_run
-from gpt2lib.trainer import Trainer
+from gpt2lib.runs.resume import open_run
+from gpt2lib.training.loop import Trainer
 
 folder, settings, port = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 

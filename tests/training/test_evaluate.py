@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora import corpus_from_texts
 from gpt2lib.data import TokenFile, prepare
-from gpt2lib.errors import UserError
-from gpt2lib.evaluate import score
+from gpt2lib.data.sources import corpus_from_texts
+from gpt2lib.training.evaluation import score
+from gpt2lib.utils.errors import UserError
 
 
 class Constant(nn.Module):

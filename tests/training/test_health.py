@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from gpt2lib.health import MEMORY, TRUSTED_AFTER, Health
+from gpt2lib.training.guard import MEMORY, TRUSTED_AFTER, Health
 
 
 @pytest.mark.parametrize("loss", [2.0, math.nan, math.inf, -math.inf])

@@ -18,12 +18,12 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
 
-from gpt2lib import processes
 from gpt2lib.cli import main
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
+from gpt2lib.training import distributed as processes
+from gpt2lib.utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = ROOT / "launch"
 STEPS = 3
 SETTINGS = {
@@ -108,7 +108,7 @@ import json, os, sys
 from pathlib import Path
 from accelerate import notebook_launcher
 from gpt2lib import load_config, train
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 folder, settings, port = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 
@@ -284,9 +284,9 @@ def test_the_fsdp_configuration_becomes_the_plugin_that_is_supported(
     from accelerate.utils import FullyShardedDataParallelPlugin, patch_environment
     from accelerate.utils.launch import prepare_multi_gpu_env
 
-    from gpt2lib import sharding
     from gpt2lib.config import GPTConfig
-    from gpt2lib.model import GPT
+    from gpt2lib.model.gpt import GPT
+    from gpt2lib.utils import sharded as sharding
 
     file = str(CONFIGURATIONS / "fsdp2.yaml")
     parsed = launch_command_parser().parse_args(["--config_file", file, "train.py"])

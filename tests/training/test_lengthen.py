@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from gpt2lib.config import TrainConfig
-from gpt2lib.errors import UserError
 from gpt2lib.hub import load_pretrained
-from gpt2lib.lengthen import lengthen, plan
-from gpt2lib.trainer import train
+from gpt2lib.training.lengthening import lengthen, plan
+from gpt2lib.training.loop import train
+from gpt2lib.utils.errors import UserError
 
 SHORT = {
     "model": {"vocab_size": 300, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 16},

@@ -13,18 +13,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt2lib import attention, local_attention, logit_chunks, memory, muon
 from gpt2lib.cli import main
 from gpt2lib.config import DataConfig, GPTConfig, OptimConfig, TrainConfig
-from gpt2lib.errors import UserError
 from gpt2lib.estimate import estimate, kernels, update
 from gpt2lib.estimate.fit import MARGIN, divisors, largest_that_fits
 from gpt2lib.estimate.ledger import Ledger
 from gpt2lib.estimate.update import Setting, update_memory
-from gpt2lib.live_memory import peak_tensor_bytes
-from gpt2lib.memory import choose_micro_batch, largest_micro_batch, tried
-from gpt2lib.model import GPT
-from gpt2lib.optim import make_optimizer
+from gpt2lib.model import attention
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.kernels import logit_chunks
+from gpt2lib.model.kernels import window as local_attention
+from gpt2lib.training import memory, muon
+from gpt2lib.training.live_bytes import peak_tensor_bytes
+from gpt2lib.training.memory import choose_micro_batch, largest_micro_batch, tried
+from gpt2lib.training.optim import make_optimizer
+from gpt2lib.utils.errors import UserError
 
 BASE = GPTConfig(vocab_size=256, block_size=64, n_layer=4, n_head=4, n_embd=64)
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt2lib.checkpoint import load_optimizer, optimizer_tensors
 from gpt2lib.config import GPTConfig, OptimConfig
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.muon import AT_ONCE, MuonAdamW, direction, orthogonalise
-from gpt2lib.optim import make_optimizer, parameter_groups, set_learning_rate
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import load_optimizer, optimizer_tensors
+from gpt2lib.training.muon import AT_ONCE, MuonAdamW, direction, orthogonalise
+from gpt2lib.training.optim import make_optimizer, parameter_groups, set_learning_rate
+from gpt2lib.utils.errors import UserError
 
 MUON = OptimConfig(name="muon", lr=0.01, weight_decay=0.1)
 TINY = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=4, n_embd=16)
@@ -148,7 +148,7 @@ def test_many_small_matrices_or_one_large_at_once_make_no_difference(monkeypatch
 
     together = stepped()
     assert AT_ONCE > 4 * 16 * 64
-    monkeypatch.setattr("gpt2lib.muon.AT_ONCE", 1)
+    monkeypatch.setattr("gpt2lib.training.muon.AT_ONCE", 1)
     torch.testing.assert_close(stepped(), together)
 
 

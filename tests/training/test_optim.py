@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from gpt2lib.config import GPTConfig, OptimConfig
-from gpt2lib.model import GPT
-from gpt2lib.optim import decay_groups, learning_rate, make_optimizer, set_learning_rate
+from gpt2lib.model.gpt import GPT
+from gpt2lib.training.optim import decay_groups, learning_rate, make_optimizer, set_learning_rate
 
 SCHEDULE = OptimConfig(lr=0.01, min_lr=0.1, warmup_steps=10)
 

@@ -19,11 +19,13 @@ import pytest
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin
 
-from gpt2lib import feed, load_pretrained, sharding
-from gpt2lib.checkpoint import checkpoints, read_tensors
-from gpt2lib.errors import UserError
-from gpt2lib.model import GPT
-from gpt2lib.trainer import train
+from gpt2lib import load_pretrained
+from gpt2lib.data import loader as feed
+from gpt2lib.model.gpt import GPT
+from gpt2lib.runs.checkpoint import checkpoints, read_tensors
+from gpt2lib.training.loop import train
+from gpt2lib.utils import sharded as sharding
+from gpt2lib.utils.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2lib import feed
-from gpt2lib.data import IGNORE
-from gpt2lib.reopening import open_run
-from gpt2lib.trainer import Trainer
+from gpt2lib.config import IGNORE
+from gpt2lib.data import loader as feed
+from gpt2lib.runs.resume import open_run
+from gpt2lib.training.loop import Trainer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import split
 from split import BATCH, REFERENCE, STEPS, Case, cases, difference, outcome

@@ -14,20 +14,24 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2lib import feed, hardware, load_pretrained, memory, runs, trainer
-from gpt2lib.checkpoint import checkpoints, read_tensors
-from gpt2lib.config import TrainConfig
-from gpt2lib.data import IGNORE, batch, sample_windows
-from gpt2lib.errors import UserError
+from gpt2lib import load_pretrained
+from gpt2lib.config import IGNORE, TrainConfig
+from gpt2lib.data import batch, sample_windows
+from gpt2lib.data import loader as feed
 from gpt2lib.hub import export
-from gpt2lib.model import GPT
-from gpt2lib.optim import learning_rate
-from gpt2lib.reopening import open_run
-from gpt2lib.runs import Run
-from gpt2lib.signals import Interrupted
-from gpt2lib.storage import atomic_folder
-from gpt2lib.trainer import Trainer, train
-from gpt2lib.training_state import TrainingState
+from gpt2lib.model.gpt import GPT
+from gpt2lib.runs import folder as runs
+from gpt2lib.runs.checkpoint import checkpoints, read_tensors
+from gpt2lib.runs.folder import Run
+from gpt2lib.runs.resume import open_run
+from gpt2lib.training import hardware, memory
+from gpt2lib.training import loop as trainer
+from gpt2lib.training.loop import Trainer, train
+from gpt2lib.training.optim import learning_rate
+from gpt2lib.training.signals import Interrupted
+from gpt2lib.training.state import TrainingState
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import atomic_folder
 
 STEPS = 8
 

@@ -13,7 +13,7 @@ import pytest
 RUN = """
 import json, sys
 from pathlib import Path
-from gpt2lib.allocator import give_back_freed_memory, keep_freed_memory
+from gpt2lib.utils.allocator import give_back_freed_memory, keep_freed_memory
 
 def resident():
     rows = dict(r.split(":", 1) for r in Path("/proc/self/status").read_text().splitlines())
@@ -36,7 +36,7 @@ print(json.dumps([told, held, freed, resident() - before, "torch" in sys.modules
 def test_freed_memory_is_kept_until_it_is_given_back(how: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN, how],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     told, held, freed, given_back, torch = json.loads(done.stdout)
     assert held > 190
@@ -46,7 +46,7 @@ def test_freed_memory_is_kept_until_it_is_given_back(how: str) -> None:
 
 
 def test_another_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpt2lib import allocator
+    from gpt2lib.utils import allocator
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(allocator.ctypes, "CDLL", None)

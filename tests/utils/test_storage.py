@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lib import storage
-from gpt2lib.errors import UserError
-from gpt2lib.storage import atomic_folder, expand, read_json, verify, write_json, write_text
+from gpt2lib.utils import files as storage
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import atomic_folder, expand, read_json, verify, write_json, write_text
 
 
 def fill(folder: Path, text: str = "new") -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpt2lib.config.training import TrainConfig
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
-PRESETS = Path(__file__).parents[1] / "presets"
+PRESETS = Path(__file__).parent
 """Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from gpt2lib.course.exercise import Case, Exercise, Misconception, Seen, case, lazy
 
 torch: Any = lazy("torch")
-attention: Any = lazy("gpt2lib.attention")
-masks: Any = lazy("gpt2lib.masks")
+attention: Any = lazy("gpt2lib.model.attention")
+masks: Any = lazy("gpt2lib.model.masks")
 config: Any = lazy("gpt2lib.config")
 
 Function = Callable[..., Any]
@@ -153,7 +153,7 @@ EXERCISES = [
         notebook="04",
         title="Every place becomes the average of its past",
         signature="my_average_past(x)",
-        reference="gpt2lib.attention:eager",
+        reference="gpt2lib.model.attention:eager",
         adapt=_average,
         cases=lambda: [case(*_draw((2, 5, 3))), case(*_draw((1, 8, 2), seed=1))],
         hints=[
@@ -210,7 +210,7 @@ EXERCISES = [
         notebook="04",
         title="Who may see whom",
         signature="my_causal_mask(T)",
-        reference="gpt2lib.masks:Causal",
+        reference="gpt2lib.model.masks:Causal",
         adapt=lambda kind: lambda T: masks.dense(kind(), T, T),
         cases=lambda: [case(1), case(4), case(7)],
         hints=[
@@ -255,7 +255,7 @@ EXERCISES = [
         notebook="04",
         title="From queries and keys to weights",
         signature="my_attention_weights(q, k)",
-        reference="gpt2lib.attention:eager",
+        reference="gpt2lib.model.attention:eager",
         adapt=_weights,
         cases=lambda: [case(*_draw((5, 8), (5, 8))), case(*_draw((3, 4), (3, 4), seed=1))],
         hints=[
@@ -323,9 +323,9 @@ EXERCISES = [
         notebook="04",
         title="Channels become heads",
         signature="my_split_heads(x, n_head)",
-        reference="gpt2lib.attention:CausalSelfAttention",
+        reference="gpt2lib.model.attention:CausalSelfAttention",
         adapt=_split,
-        shows="gpt2lib.attention:CausalSelfAttention.forward",
+        shows="gpt2lib.model.attention:CausalSelfAttention.forward",
         cases=lambda: [case(*_draw((2, 4, 6)), 3), case(*_draw((1, 6, 8), seed=1), 2)],
         hints=[
             "Head 0 owns the first hs channels of every place, head 1 the next hs, and so on.",
@@ -369,7 +369,7 @@ EXERCISES = [
         notebook="04",
         title="The whole layer",
         signature="my_self_attention(x, W_attn, b_attn, W_proj, b_proj, n_head)",
-        reference="gpt2lib.attention:CausalSelfAttention",
+        reference="gpt2lib.model.attention:CausalSelfAttention",
         adapt=_whole,
         cases=_layer_cases,
         hints=[

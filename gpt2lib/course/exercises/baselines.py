@@ -150,7 +150,7 @@ EXERCISES = [
         notebook="03",
         title="From scores to a loss",
         signature="my_cross_entropy(logits, targets)",
-        reference="gpt2lib.loss:next_token_loss",
+        reference="gpt2lib.model.loss:next_token_loss",
         adapt=_mean_loss,
         cases=_scores,
         hints=[
@@ -202,7 +202,7 @@ EXERCISES = [
         notebook="03",
         title="The surprise of knowing how often each token comes",
         signature="my_entropy(counts)",
-        reference="gpt2lib.baselines:entropy",
+        reference="gpt2lib.course.baselines:entropy",
         cases=_counts,
         hints=[
             "Shares first: counts / counts.sum().",
@@ -249,7 +249,7 @@ EXERCISES = [
         notebook="03",
         title="What follows what, by counting",
         signature="my_bigram_probabilities(ids, vocab_size, smoothing)",
-        reference="gpt2lib.baselines:bigram_probabilities",
+        reference="gpt2lib.course.baselines:bigram_probabilities",
         cases=_texts,
         hints=[
             "The pairs are zip(ids[:-1], ids[1:]): row = the token, column = the one after it.",
@@ -309,7 +309,7 @@ EXERCISES = [
         notebook="03",
         title="The loss of a text under a table of bets",
         signature="my_table_loss(probabilities, ids)",
-        reference="gpt2lib.baselines:table_loss",
+        reference="gpt2lib.course.baselines:table_loss",
         cases=_bets,
         hints=[
             "The first token has none before it: N tokens have N − 1 bets.",

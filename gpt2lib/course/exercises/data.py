@@ -342,7 +342,7 @@ SAMPLES_OF_A_PROCESS = Exercise(
     notebook="02",
     title="Who reads what",
     signature="my_samples(step, batch_size, rank, processes)",
-    reference="gpt2lib.feed:Feed.samples",
+    reference="gpt2lib.data.loader:Feed.samples",
     adapt=_numbers,
     cases=lambda: [
         case(step, batch_size, rank, processes)

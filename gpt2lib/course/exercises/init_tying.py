@@ -9,7 +9,7 @@ from gpt2lib.course.exercise import Exercise, Misconception, case, lazy
 torch: Any = lazy("torch")
 init: Any = lazy("torch.nn.init")
 config: Any = lazy("gpt2lib.config")
-model: Any = lazy("gpt2lib.model")
+model: Any = lazy("gpt2lib.model.gpt")
 
 
 def _uniform_loss(next_token_loss: Any) -> Any:
@@ -27,7 +27,7 @@ EXPECTED_INITIAL_LOSS = Exercise(
     notebook="07",
     title="What a model that knows nothing should lose",
     signature="my_initial_loss(vocab_size)",
-    reference="gpt2lib.loss:next_token_loss",
+    reference="gpt2lib.model.loss:next_token_loss",
     adapt=_uniform_loss,
     cases=lambda: [case(2), case(65), case(1024), case(50257)],
     hints=[
@@ -72,7 +72,7 @@ RESIDUAL_INIT_STD = Exercise(
     notebook="07",
     title="The std of what writes into the stream",
     signature="my_residual_std(n_layer)",
-    reference="gpt2lib.weight_init:residual_std",
+    reference="gpt2lib.model.init:residual_std",
     cases=lambda: [case(3), case(12), case(48)],
     hints=[
         "How many times does one block add to the stream?",
@@ -164,7 +164,7 @@ INIT_PARAMETER = Exercise(
     notebook="07",
     title="GPT-2's table of initial values",
     signature="my_init_parameter(weight, name, n_layer)",
-    reference="gpt2lib.weight_init:init_parameter",
+    reference="gpt2lib.model.init:init_parameter",
     inplace=True,
     cases=_parameter_cases,
     hints=[
@@ -275,7 +275,7 @@ TIE_WEIGHTS = Exercise(
     notebook="07",
     title="One matrix for both ends",
     signature="my_tie(head, embedding)",
-    reference="gpt2lib.weight_init:tie",
+    reference="gpt2lib.model.init:tie",
     inplace=True,
     cases=lambda: [case(*_pair())],
     hints=[
@@ -346,7 +346,7 @@ SAVE_TIED = Exercise(
     notebook="07",
     title="Each matrix once in the file",
     signature="my_tensors_to_save(model)",
-    reference="gpt2lib.checkpoint:model_tensors",
+    reference="gpt2lib.model.weights:model_tensors",
     cases=_save_cases,
     hints=[
         "state_dict() names every place where a tensor stands, so a tied one appears twice.",
@@ -429,9 +429,9 @@ ASLEEP_AT_FIRST = Exercise(
     notebook="07",
     title="What has no gradient while c_proj is 0",
     signature="my_asleep(model)",
-    reference="gpt2lib.model:GPT.forward",
+    reference="gpt2lib.model.gpt:GPT.forward",
     adapt=_asleep,
-    shows="gpt2lib.model:Block",
+    shows="gpt2lib.model.gpt:Block",
     cases=_zero_cases,
     hints=[
         "In y = c_proj(h), the gradient of h is what comes from above, times c_proj's weights. "

@@ -10,8 +10,8 @@ from gpt2lib.course.exercise import Case, Exercise, Misconception, Seen, case, l
 
 torch: Any = lazy("torch")
 config: Any = lazy("gpt2lib.config")
-masks: Any = lazy("gpt2lib.masks")
-model: Any = lazy("gpt2lib.model")
+masks: Any = lazy("gpt2lib.model.masks")
+model: Any = lazy("gpt2lib.model.gpt")
 
 Function = Callable[..., Any]
 
@@ -185,7 +185,7 @@ EXERCISES = [
         notebook="13",
         title="Query heads in groups",
         signature="my_gqa(q, k, v)",
-        reference="gpt2lib.attention:eager",
+        reference="gpt2lib.model.attention:eager",
         adapt=_grouped,
         cases=_grouped_cases,
         hints=[
@@ -237,7 +237,7 @@ EXERCISES = [
         notebook="13",
         title="Many key heads become few",
         signature="my_pool_heads(weight, n_kv_head, head_size)",
-        reference="gpt2lib.convert:share_heads",
+        reference="gpt2lib.model.surgery:share_heads",
         adapt=_pool,
         cases=lambda: [case(*_draw((8, 8)), 2, 2), case(*_draw((18, 18), seed=1), 2, 3)],
         hints=[
@@ -303,7 +303,7 @@ EXERCISES = [
         notebook="13",
         title="A window that slides",
         signature="my_window_mask(T, window)",
-        reference="gpt2lib.masks:SlidingWindow",
+        reference="gpt2lib.model.masks:SlidingWindow",
         adapt=_dense_window,
         cases=lambda: [case(1, 1), case(6, 3), case(7, 2), case(5, 9)],
         hints=[
@@ -369,7 +369,7 @@ EXERCISES = [
         notebook="13",
         title="Global tokens without a leak",
         signature="my_global_mask(T, window, places)",
-        reference="gpt2lib.masks:GlobalTokens",
+        reference="gpt2lib.model.masks:GlobalTokens",
         adapt=_dense_global,
         cases=lambda: [case(7, 2, (3,)), case(8, 3, (1, 5)), case(5, 2, ())],
         hints=[
@@ -433,7 +433,7 @@ EXERCISES = [
         notebook="13",
         title="How far a stack of windows sees",
         signature="my_receptive_field(windows, dilation)",
-        reference="gpt2lib.masks:layer_mask",
+        reference="gpt2lib.model.masks:layer_mask",
         adapt=_reach,
         cases=lambda: [
             case((3,), 1),
@@ -494,7 +494,7 @@ EXERCISES = [
         notebook="13",
         title="A window at the cost of a window",
         signature="my_chunked(q, k, v, window)",
-        reference="gpt2lib.local_attention:chunked",
+        reference="gpt2lib.model.kernels.window:chunked",
         adapt=_chunked,
         cases=lambda: [
             case(*_draw((8, 3), (8, 3), (8, 3)), 4),

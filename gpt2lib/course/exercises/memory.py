@@ -13,7 +13,7 @@ counts: Any = lazy("gpt2lib.estimate.counts")
 fit: Any = lazy("gpt2lib.estimate.fit")
 simulated: Any = lazy("gpt2lib.estimate.simulated")
 update: Any = lazy("gpt2lib.estimate.update")
-model: Any = lazy("gpt2lib.model")
+model: Any = lazy("gpt2lib.model.gpt")
 
 Function = Callable[..., Any]
 

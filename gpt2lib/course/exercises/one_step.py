@@ -10,7 +10,7 @@ from gpt2lib.course.exercise import Exercise, Misconception, case, lazy
 
 torch: Any = lazy("torch")
 config: Any = lazy("gpt2lib.config")
-model: Any = lazy("gpt2lib.model")
+model: Any = lazy("gpt2lib.model.gpt")
 
 Function = Callable[..., Any]
 Tensors = Sequence[Any]
@@ -214,7 +214,7 @@ ADAMW_STEP = Exercise(
     notebook="08",
     title="One step of AdamW",
     signature="my_adamw_step(weight, grad, m, v, step, lr, beta1, beta2, eps, weight_decay)",
-    reference="gpt2lib.optim:make_optimizer",
+    reference="gpt2lib.training.optim:make_optimizer",
     adapt=_adamw,
     shows="torch.optim.adam:_single_tensor_adam",
     cases=_step_cases,
@@ -302,7 +302,7 @@ WEIGHT_LEFT = Exercise(
     notebook="08",
     title="How long does decay remember?",
     signature="my_weight_left(rates, weight_decay)",
-    reference="gpt2lib.optim:make_optimizer",
+    reference="gpt2lib.training.optim:make_optimizer",
     adapt=_decay_products,
     rtol=1e-9,
     atol=1e-12,
@@ -382,7 +382,7 @@ DECAY_GROUPS = Exercise(
     notebook="08",
     title="Which parameters decay",
     signature="my_decaying(model)",
-    reference="gpt2lib.optim:decay_groups",
+    reference="gpt2lib.training.optim:decay_groups",
     adapt=_names,
     cases=lambda: [
         case(_gpt()),
@@ -488,9 +488,9 @@ ACCUMULATED_GRADIENT = Exercise(
     notebook="08",
     title="The gradient of a batch that comes in pieces",
     signature="my_gradient(model, pieces)",
-    reference="gpt2lib.loss:next_token_loss",
+    reference="gpt2lib.model.loss:next_token_loss",
     adapt=_big_batch,
-    shows="gpt2lib.trainer:Trainer.update",
+    shows="gpt2lib.training.loop:Trainer.update",
     rtol=1e-4,
     atol=1e-6,
     cases=lambda: [

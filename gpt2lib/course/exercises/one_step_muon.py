@@ -8,7 +8,7 @@ from typing import Any
 from gpt2lib.course.exercise import Exercise, Misconception, case, lazy
 
 torch: Any = lazy("torch")
-library: Any = lazy("gpt2lib.muon")
+library: Any = lazy("gpt2lib.training.muon")
 
 Function = Callable[..., Any]
 
@@ -53,7 +53,7 @@ ORTHOGONAL_STEP = Exercise(
     notebook="08",
     title="One size for every direction of a matrix",
     signature="my_orthogonal(gradient)",
-    reference="gpt2lib.muon:orthogonalise",
+    reference="gpt2lib.training.muon:orthogonalise",
     adapt=_exact,
     cases=lambda: _matrices(5.0),
     rtol=1e-5,
@@ -136,7 +136,7 @@ NEWTON_SCHULZ = Exercise(
     notebook="08",
     title="The same without a decomposition",
     signature="my_newton_schulz(gradient)",
-    reference="gpt2lib.muon:orthogonalise",
+    reference="gpt2lib.training.muon:orthogonalise",
     adapt=lambda orthogonalise: lambda gradient: orthogonalise(gradient, gradient.dtype),
     cases=lambda: _matrices(0.4),
     rtol=1e-4,

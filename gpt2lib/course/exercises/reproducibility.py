@@ -16,7 +16,8 @@ from gpt2lib.course.exercise import Case, Exercise, Misconception, Seen, case, l
 from gpt2lib.course.toy_disk import OTHER_DISK, ToyDisk, ToyPath
 
 torch: Any = lazy("torch")
-checkpoint: Any = lazy("gpt2lib.checkpoint")
+checkpoint: Any = lazy("gpt2lib.runs.checkpoint")
+weights: Any = lazy("gpt2lib.model.weights")
 
 Function = Callable[..., Any]
 Files = dict[str, str]
@@ -122,9 +123,9 @@ def _trained(updates: int) -> Case:
 def _snapshot(
     model: Any, optimizer: Any, step: int, keep: tuple[str, ...] = ("step", "exp_avg", "exp_avg_sq")
 ) -> dict[str, Any]:
-    moments = checkpoint.optimizer_tensors(model, optimizer).items()
+    moments = weights.optimizer_tensors(model, optimizer).items()
     return {
-        "weights": {n: p.clone() for n, p in checkpoint.model_tensors(model).items()},
+        "weights": {n: p.clone() for n, p in weights.model_tensors(model).items()},
         "moments": {n: t.clone() for n, t in moments if n.partition("/")[0] in keep},
         "random": torch.get_rng_state(),
         "step": step,
@@ -154,9 +155,9 @@ STATE = Exercise(
     notebook="10",
     title="All that a run needs to go on",
     signature="my_state(model, optimizer, step)",
-    reference="gpt2lib.checkpoint:optimizer_tensors",
+    reference="gpt2lib.model.weights:optimizer_tensors",
     adapt=lambda _: _snapshot,
-    shows="gpt2lib.training_state:TrainingState.save",
+    shows="gpt2lib.training.state:TrainingState.save",
     cases=lambda: [_trained(1), _trained(3)],
     hints=[
         "named_parameters() gives the weights; optimizer.state[p] is a dictionary of what AdamW "
@@ -236,7 +237,7 @@ SHARE = Exercise(
     notebook="10",
     title="The same samples on any number of processes",
     signature="my_samples(step, batch_size, rank, processes)",
-    reference="gpt2lib.feed:Feed.samples",
+    reference="gpt2lib.data.loader:Feed.samples",
     adapt=_feed_samples,
     cases=lambda: [case(0, 8, 0, 1), case(3, 8, 0, 1), case(5, 8, 1, 2), case(2, 12, 2, 3)],
     hints=[
@@ -300,7 +301,7 @@ def _on_toy_disk(write_text: Function) -> Function:
     """Let the library's own function write to a toy disk."""
 
     def write(disk: ToyDisk, name: str, content: str) -> None:
-        with mock.patch("gpt2lib.storage.flush", lambda path: path.flush()):
+        with mock.patch("gpt2lib.utils.files.flush", lambda path: path.flush()):
             write_text(ToyPath(disk, name), content)
 
     return write
@@ -358,7 +359,7 @@ WRITE = Exercise(
     notebook="10",
     title="A file that is old or new, never half",
     signature="my_write(disk, name, content)",
-    reference="gpt2lib.storage:write_text",
+    reference="gpt2lib.utils.files:write_text",
     adapt=_on_toy_disk,
     inplace=True,
     cases=lambda: [
@@ -455,7 +456,7 @@ VERIFY = Exercise(
     notebook="10",
     title="Find the file that was altered",
     signature="my_damaged(files, manifest)",
-    reference="gpt2lib.storage:verify",
+    reference="gpt2lib.utils.files:verify",
     adapt=_first_damaged,
     cases=_manifests,
     hints=[
@@ -512,7 +513,7 @@ VERIFY = Exercise(
 
 def _newest_on_disk(newest: Function) -> Function:
     """Lay the checkpoints into a run's folder, seal them, and let the library choose."""
-    from gpt2lib.storage import MANIFEST, atomic_folder
+    from gpt2lib.utils.files import MANIFEST, atomic_folder
 
     def choose(folders: list[Entry]) -> str | None:
         with tempfile.TemporaryDirectory() as place:
@@ -565,7 +566,7 @@ NEWEST = Exercise(
     notebook="10",
     title="Which checkpoint to go on from",
     signature="my_newest(folders)",
-    reference="gpt2lib.checkpoint:newest",
+    reference="gpt2lib.runs.checkpoint:newest",
     adapt=_newest_on_disk,
     cases=lambda: [
         case([_folder("900", True, 30), _folder("1000", True, 40), _folder("1100", False, 50)]),

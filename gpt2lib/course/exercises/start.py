@@ -10,7 +10,7 @@ EXERCISES = [
         notebook="00",
         title="From a summed loss in nats to bits per byte",
         signature="my_bits_per_byte(nats, n_bytes)",
-        reference="gpt2lib.evaluate:bits_per_byte",
+        reference="gpt2lib.training.evaluation:bits_per_byte",
         cases=lambda: [case(100.0, 50), case(832.5, 400), case(7.0, 1)],
         hints=[
             "The loss is a natural logarithm; a bit is a logarithm to base 2.",

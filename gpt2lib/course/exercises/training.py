@@ -109,7 +109,7 @@ EXERCISES = [
         notebook="16",
         title="Warm up, then fall along a cosine",
         signature="my_learning_rate(step, steps, lr, warmup_steps, min_lr)",
-        reference="gpt2lib.optim:learning_rate",
+        reference="gpt2lib.training.optim:learning_rate",
         adapt=_schedule,
         cases=lambda: [case(step, 12, 0.5, 4, 0.2) for step in (0, 1, 3, 4, 5, 7, 10, 11)],
         hints=[
@@ -166,7 +166,7 @@ EXERCISES = [
         notebook="16",
         title="The loss of a batch that comes in pieces",
         signature="my_batch_loss(pieces)",
-        reference="gpt2lib.loss:next_token_loss",
+        reference="gpt2lib.model.loss:next_token_loss",
         adapt=_big_batch,
         cases=lambda: [
             case(_pieces((6, 0), (6, 3))),

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Literal
 
 from gpt2lib.config import DataConfig
-from gpt2lib.corpora.base import Corpus, Piece, Split
-from gpt2lib.corpora.columns import AUTO
-from gpt2lib.corpora.decoding import read_text
-from gpt2lib.corpora.files import corpus_from_files, find_files
-from gpt2lib.corpora.hf import corpus_from_dataset, corpus_from_hub
-from gpt2lib.corpora.iterables import corpus_from_iterable, corpus_from_texts
-from gpt2lib.corpora.named import ABOUT, cache_dir, plays_corpus, tiny_corpus
-from gpt2lib.corpora.saved import is_saved_dataset, saved_files
-from gpt2lib.corpora.splitting import held_out, split_text
-from gpt2lib.errors import UserError, nearest
-from gpt2lib.storage import expand
+from gpt2lib.data.sources.base import Corpus, Piece, Split
+from gpt2lib.data.sources.columns import AUTO
+from gpt2lib.data.sources.decoding import read_text
+from gpt2lib.data.sources.files import corpus_from_files, find_files
+from gpt2lib.data.sources.hf import corpus_from_dataset, corpus_from_hub
+from gpt2lib.data.sources.iterables import corpus_from_iterable, corpus_from_texts
+from gpt2lib.data.sources.named import ABOUT, cache_dir, plays_corpus, tiny_corpus
+from gpt2lib.data.sources.saved import is_saved_dataset, saved_files
+from gpt2lib.data.sources.splitting import held_out, split_text
+from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.files import expand
 
 __all__ = [
     "ABOUT",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gpt2lib.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest
 
 AUTO = "auto"
 TEXT = "text"

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from gpt2lib.corpora.base import first_line
-from gpt2lib.errors import UserError
+from gpt2lib.data.sources.base import first_line
+from gpt2lib.utils.errors import UserError
 
 COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 """Suffixes of compressed files, and what the compression is called."""

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from gpt2lib.corpora.base import Corpus, Piece, cut_in_pieces, digest, joined, text_in_pieces
-from gpt2lib.corpora.columns import AUTO, Table
-from gpt2lib.corpora.decoding import COMPRESSION, kind_of, sha256, text_chunks
-from gpt2lib.corpora.rows import csv_table, json_table
-from gpt2lib.corpora.splitting import Documents, split_documents
-from gpt2lib.corpora.tables import arrow_table, parquet_table
-from gpt2lib.errors import UserError, nearest
-from gpt2lib.storage import expand
+from gpt2lib.data.sources.base import Corpus, Piece, cut_in_pieces, digest, joined, text_in_pieces
+from gpt2lib.data.sources.columns import AUTO, Table
+from gpt2lib.data.sources.decoding import COMPRESSION, kind_of, sha256, text_chunks
+from gpt2lib.data.sources.rows import csv_table, json_table
+from gpt2lib.data.sources.splitting import Documents, split_documents
+from gpt2lib.data.sources.tables import arrow_table, parquet_table
+from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.files import expand
 
 TABLES: dict[str, Callable[[Path, str], Table]] = {
     ".jsonl": json_table,

@@ -9,13 +9,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.corpora.base import Corpus, Piece, digest, first_line, joined, text_in_pieces
-from gpt2lib.corpora.columns import AUTO, TEXT, choose
-from gpt2lib.corpora.iterables import corpus_from_iterable
-from gpt2lib.corpora.rows import SAMPLE, sample_kinds
-from gpt2lib.corpora.saved import choose_splits
-from gpt2lib.corpora.splitting import Documents, split_documents
-from gpt2lib.errors import UserError
+from gpt2lib.data.sources.base import Corpus, Piece, digest, first_line, joined, text_in_pieces
+from gpt2lib.data.sources.columns import AUTO, TEXT, choose
+from gpt2lib.data.sources.iterables import corpus_from_iterable
+from gpt2lib.data.sources.rows import SAMPLE, sample_kinds
+from gpt2lib.data.sources.saved import choose_splits
+from gpt2lib.data.sources.splitting import Documents, split_documents
+from gpt2lib.utils.errors import UserError
 
 ORIGIN = "a Hugging Face dataset"
 _ROWS = 256

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from gpt2lib.corpora.base import Corpus, Piece, Read, digest, joined, text_in_pieces
-from gpt2lib.corpora.named import cache_dir
-from gpt2lib.corpora.splitting import split_documents
-from gpt2lib.errors import UserError
+from gpt2lib.data.sources.base import Corpus, Piece, Read, digest, joined, text_in_pieces
+from gpt2lib.data.sources.named import cache_dir
+from gpt2lib.data.sources.splitting import split_documents
+from gpt2lib.utils.errors import UserError
 
 _LENGTH = 8  # bytes before each document in a spool
 

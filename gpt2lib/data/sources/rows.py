@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.corpora.columns import TEXT, Table, mark_twins
-from gpt2lib.corpora.decoding import kind_of, lines
-from gpt2lib.errors import UserError
+from gpt2lib.data.sources.columns import TEXT, Table, mark_twins
+from gpt2lib.data.sources.decoding import kind_of, lines
+from gpt2lib.utils.errors import UserError
 
 SAMPLE = 100  # rows that tell what a column holds
 _HALF = re.compile("[\ud800-\udfff]")  # a character beyond U+FFFF is written as two of these

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt2lib.corpora.tables import arrow_table
-from gpt2lib.errors import UserError, nearest
-from gpt2lib.storage import read_json
+from gpt2lib.data.sources.tables import arrow_table
+from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.files import read_json
 
 STATE = "state.json"
 INFO = "dataset_info.json"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lib.corpora.base import Piece, Pieces, Split
+from gpt2lib.data.sources.base import Piece, Pieces, Split
 
 Documents = Callable[[], Iterator[Iterable[Piece]]]
 """Iterates over documents, from the start each time; a document that is left out costs little."""

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gpt2lib.corpora.columns import TEXT, Table, mark_twins
-from gpt2lib.corpora.decoding import seekable
-from gpt2lib.errors import UserError
+from gpt2lib.data.sources.columns import TEXT, Table, mark_twins
+from gpt2lib.data.sources.decoding import seekable
+from gpt2lib.utils.errors import UserError
 
 ROWS = 256  # decoded at once
 _ARROW_FILE = b"ARROW1"

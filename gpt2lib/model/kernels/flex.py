@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2lib.masks import Mask, table
+from gpt2lib.model.masks import Mask, table
 
 KERNELS = 64
 """Kernels that may be compiled: one for every kind of mask, dtype and head size, in training and

@@ -23,7 +23,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2lib.masks import Both, Causal, Either, GlobalTokens, Mask, SlidingWindow, additive, table
+from gpt2lib.model.masks import (
+    Both,
+    Causal,
+    Either,
+    GlobalTokens,
+    Mask,
+    SlidingWindow,
+    additive,
+    table,
+)
 
 SMALLEST_BLOCK = 128
 """Least number of queries in a block; of a larger window it is half.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from gpt2lib.loss import next_token_loss
+from gpt2lib.model.loss import next_token_loss
 from wrong_answers import fails, right, wrong
 
 

@@ -1,0 +1,1 @@
+"""Text from a model: one token after the other, how it is chosen, and weights of fewer bytes."""

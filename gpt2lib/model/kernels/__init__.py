@@ -1,0 +1,1 @@
+"""The same numbers, faster. Read last: each stands behind one call."""

@@ -1,0 +1,1 @@
+"""A run's folder: names and states, checkpoints, log, trackers, plots, and how it goes on."""
