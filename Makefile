@@ -10,7 +10,7 @@ BIN      := .venv/bin
 BENCH    := .venv-bench
 READY    := .venv/.ready
 # The tests that multiply: what a CPU's kernels could get wrong, or not have.
-NUMERIC  := tests/model tests/generation tests/training/test_trainer.py
+NUMERIC  := tests/model tests/generation tests/training/test_loop.py tests/training/test_resume.py tests/training/test_guard.py
 
 .PHONY: setup train lab test test-avx2 test-all check notebooks notebooks-full render hygiene bench clean
 

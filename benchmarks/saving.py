@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def measure(shape: str, folder: Path, updates: int, batch_size: int | None) -> N
     """Train and save in one shape, and print its line."""
     from gpt2lib import load_config
     from gpt2lib.runs import checkpoint
-    from gpt2lib.runs.resume import open_run
+    from gpt2lib.runs.folder import open_run
     from gpt2lib.training.loop import Trainer
     from gpt2lib.utils import files as storage
 
@@ -64,7 +65,9 @@ def measure(shape: str, folder: Path, updates: int, batch_size: int | None) -> N
         keep=2,
         sample_tokens=0,
     )
-    trainer = Trainer(config, open_run(folder / "run", config))
+    until_the_end = ExitStack()
+    trainer = Trainer(config, until_the_end.enter_context(open_run(folder / "run", config)))
+    log = until_the_end.enter_context(trainer.log)
     parts: Counter[str] = Counter()
     for owner, name, part in (
         (storage, "_seal", "seal"),
@@ -74,18 +77,18 @@ def measure(shape: str, folder: Path, updates: int, batch_size: int | None) -> N
         setattr(owner, name, timed(getattr(owner, name), parts, part))
     update_seconds = []
     for step in range(config.steps):
-        before = trainer.spent["update"]
+        before = log.spent["update"]
         trainer.update()
-        update_seconds.append(trainer.spent["update"] - before)
+        update_seconds.append(log.spent["update"] - before)
         if step == updates:
             trainer.save({})  # the first is not measured: nothing is there to rotate
             parts.clear()
-            trainer.spent["save"] = 0.0
+            log.spent["save"] = 0.0
         elif step > updates:
             trainer.save({})
-    trainer.journal.close()
+    until_the_end.close()
     n = SAVES - 1
-    seconds = trainer.spent["save"] / n
+    seconds = log.spent["save"] / n
     fsync, seal, rotate = (parts[name] / n for name in ("fsync", "seal", "rotate"))
     size = sum(p.stat().st_size for p in checkpoint.checkpoints(folder / "run")[-1].rglob("*"))
     update = sorted(update_seconds)[len(update_seconds) // 2]

@@ -34,9 +34,8 @@ from gpt2lib.estimate import count_parameters, forward_flops, training_flops
 from gpt2lib.estimate.simulated import Setting
 from gpt2lib.estimate.update import update_memory
 from gpt2lib.model.gpt import GPT
-from gpt2lib.training.hardware import prepare_process
+from gpt2lib.training.hardware import matmul_flops, prepare_process
 from gpt2lib.training.live_bytes import peak_tensor_bytes
-from gpt2lib.training.mfu import matmul_flops
 from gpt2lib.training.optim import make_optimizer
 
 OUT = Path(__file__).parent / "results" / "scaling.json"

@@ -330,7 +330,7 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Do what is asked for; bad input is said in one line."""
     asked = options()
-    from gpt2lib.training.signals import Interrupted
+    from gpt2lib.training.guard import Interrupted
     from gpt2lib.utils.errors import UserError
 
     try:

@@ -28,8 +28,7 @@ from unittest import mock
 import torch
 
 from gpt2lib.config import IGNORE, TrainConfig
-from gpt2lib.data import TokenFile, batch
-from gpt2lib.data import loader as feed
+from gpt2lib.data import TokenFile, batch, loader
 from gpt2lib.runs.checkpoint import MODEL, checkpoints, read_tensors
 from gpt2lib.training.loop import train
 
@@ -105,7 +104,7 @@ def write_text(folder: Path) -> Path:
 
 def run_all(folder: Path, text: Path, todo: list[Case]) -> None:
     """Train every case in this process, together with the others that were launched."""
-    with mock.patch.object(feed, "batch", uneven):
+    with mock.patch.object(loader, "batch", uneven):
         for case in todo:
             train(config(case, text), folder / case.name)
 

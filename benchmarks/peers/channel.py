@@ -105,7 +105,7 @@ def reset_peak(device: str) -> int:
 def flops(device: str, precision: str, size: int = 8192) -> float:
     """Return how many FLOP/s a product of matrices reaches: the peak of the MFU."""
     if device == "cpu":
-        from gpt2lib.training.mfu import matmul_flops
+        from gpt2lib.training.hardware import matmul_flops
 
         return matmul_flops(precision)
     import torch

@@ -15,11 +15,10 @@ Data = list[tuple[Tensor, Tensor]]
 def ours(spec: dict[str, Any], data: Data, folder: Path, channel: Channel) -> None:
     """Serve with the `Trainer` that `gpt2lib train` runs; only what it reads is replaced.
 
-    It chooses its precision, writes its metrics and watches its health, as it always does.
+    It chooses its precision, writes its metrics and looks for NaN and infinity, as it always does.
     """
     from gpt2lib.config import DataConfig, GPTConfig, TrainConfig
-    from gpt2lib.data.loader import MicroBatch
-    from gpt2lib.runs.resume import open_run
+    from gpt2lib.runs.folder import open_run
     from gpt2lib.training.loop import Trainer
 
     V = spec["shape"]["vocab_size"]
@@ -38,34 +37,36 @@ def ours(spec: dict[str, Any], data: Data, folder: Path, channel: Channel) -> No
         gradient_checkpointing=bool(spec.get("checkpointing")),
         sample_tokens=0,
     )
-    run = open_run(folder / "run", config)
-    run.begin(config)
-    trainer = Trainer(config, run)
+    with open_run(folder / "run", config) as run:
+        run.begin(config)
+        trainer = Trainer(config, run)
+        trainer.loader = Given(spec["batch"], data)  # type: ignore[assignment]
+        losses, write = [0.0], trainer.log.update
 
-    class Given:
-        """Reads the benchmark's batches instead of the text's."""
+        def write_and_keep(*numbers: Any, loss: float, **more: float) -> None:
+            losses[0] = loss
+            write(*numbers, loss=loss, **more)
 
-        size = spec["batch"]
+        def update() -> float:
+            trainer.update()
+            return losses[0]
 
-        def micro_batches(self, step: int) -> list[MicroBatch]:
-            idx, targets = data[step % len(data)]
-            return [MicroBatch(idx, targets, None)]
+        trainer.log.update = write_and_keep  # type: ignore[method-assign]
+        parameters, bf16 = trainer.raw_model.num_parameters(), trainer.config.precision == "bf16"
+        channel.say(ready=True, parameters=parameters, bf16=bf16, device=spec["device"])
+        channel.serve(update)
 
-    trainer.feed = Given()  # type: ignore[assignment]
-    losses, write = [0.0], trainer.journal.update
 
-    def write_and_keep(*numbers: Any, loss: float, **more: float) -> None:
-        losses[0] = loss
-        write(*numbers, loss=loss, **more)
+class Given:
+    """Reads the benchmark's batches instead of the text's."""
 
-    def update() -> float:
-        trainer.update()
-        return losses[0]
+    def __init__(self, size: int, data: Data) -> None:
+        self.size, self.data = size, data
 
-    trainer.journal.update = write_and_keep  # type: ignore[method-assign]
-    parameters, bf16 = trainer.raw_model.num_parameters(), trainer.config.precision == "bf16"
-    channel.say(ready=True, parameters=parameters, bf16=bf16, device=spec["device"])
-    channel.serve(update)
+    def micro_batches(self, step: int) -> list[Any]:
+        from gpt2lib.data.loader import MicroBatch
+
+        return [MicroBatch(*self.data[step % len(self.data)], None)]
 
 
 def transformers_trainer(spec: dict[str, Any], data: Data, folder: Path, channel: Channel) -> None:

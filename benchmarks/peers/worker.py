@@ -22,7 +22,7 @@ FULLY_SHIPPED = {"nanoGPT", "litgpt"}
 
 def prepare(spec: dict[str, Any]) -> None:
     """Decide precision and compilation; make our settings where they are wanted."""
-    from gpt2lib.utils.allocator import keep_freed_memory
+    from gpt2lib.utils.process import keep_freed_memory
 
     ours, on_gpu, tuned = spec["peer"] == "gpt2lib", spec["device"] == "cuda", spec["tuned"]
     if tuned or ours:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from gpt2lib import __version__
 from gpt2lib.cli.output import logging_restored
 from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.process import rank
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("training", "train a model, or go on with a run"),
@@ -107,8 +108,7 @@ def _refuse(message: str) -> int:
         import traceback
 
         traceback.print_exc()
-    rank = os.environ.get("RANK", "0")
-    who = "gpt2lib" if rank == "0" else f"gpt2lib[{rank}]"
+    who = f"gpt2lib[{rank()}]" if rank() else "gpt2lib"
     print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
 

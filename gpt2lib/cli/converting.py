@@ -95,8 +95,8 @@ def lengthen(argv: list[str]) -> int:
     from gpt2lib.training.hardware import prepare_process
 
     prepare_process()  # before the first tensor
+    from gpt2lib.training.guard import Interrupted
     from gpt2lib.training.lengthening import lengthen as train_stages
-    from gpt2lib.training.signals import Interrupted
 
     try:
         last = train_stages(

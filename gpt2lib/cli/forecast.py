@@ -12,19 +12,88 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gpt2lib.config import GPTConfig, TrainConfig, load_config, preset_names
+from gpt2lib.config import GPTConfig, OptimConfig, TrainConfig, load_config, preset_names
 from gpt2lib.estimate import training_flops
-from gpt2lib.training.hardware import resolve_device, resolve_precision
-from gpt2lib.training.mfu import matmul_flops, peak_flops, shapes, update_seconds
+from gpt2lib.model.gpt import GPT
+from gpt2lib.training.hardware import (
+    matmul_flops,
+    peak_flops,
+    resolve_device,
+    resolve_precision,
+)
+from gpt2lib.training.optim import make_optimizer
 from gpt2lib.utils.errors import UserError
 
 MINUTES = Path(__file__).parent / "minutes.json"
 """Written by `python tools/render.py`: minutes of each notebook, and that machine's speed test."""
+
+
+Shapes = dict[str, tuple[GPTConfig, int]]
+
+CPU_SHAPES: Shapes = {
+    "narrow": (GPTConfig(block_size=32, n_layer=2, n_head=2, n_embd=32, vocab_size=512), 8),
+    "wide": (GPTConfig(block_size=128, n_layer=4, n_head=4, n_embd=192, vocab_size=2048), 16),
+}
+"""Shape and batch size of the presets smoke and cpu."""
+
+GPU_SHAPES: Shapes = {
+    "narrow": CPU_SHAPES["narrow"],
+    "wide": (GPTConfig(block_size=1024, n_layer=4, n_head=12, n_embd=768, vocab_size=2048), 8),
+}
+"""The wide one has four layers of GPT-2 small."""
+
+
+def shapes(device: str) -> Shapes:
+    """Return the models, with their batch sizes, whose training is timed.
+
+    Two, because their speeds differ: in the narrow one most of the time goes into calling many
+    small operations, in the wide one into the products.
+    """
+    return GPU_SHAPES if device == "cuda" else CPU_SHAPES
+
+
+def update_seconds(
+    config: GPTConfig, batch_size: int, precision: str, device: str = "cpu", seconds: float = 1.0
+) -> float:
+    """Train a model on random tokens for a few updates; return the median seconds of one.
+
+    Random state is left as it was.
+
+    Args:
+        config: the shape of the model.
+        batch_size: sequences in an update.
+        precision: fp32, bf16, or fp16 on a GPU (without a loss scaler).
+        device: cpu, cuda or mps.
+        seconds: how long to train, about; two updates are made at least, and the first, which
+            fetches memory, is not counted.
+    """
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    taken: list[float] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT(config).to(device)
+        optimizer = make_optimizer(model, OptimConfig())
+        idx = torch.randint(config.vocab_size, (batch_size, config.block_size)).to(device)  # (B, T)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(taken) < 2:
+            started = time.perf_counter()
+            with torch.autocast(device, dtype=dtype) if dtype else nullcontext():
+                loss, n_tokens = model(idx, idx)
+            (loss / n_tokens).backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            norm.item()  # waits for a GPU
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken[1:])
 
 
 def speed_test(device: str = "auto", seconds: float = 5.0) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
+
+from gpt2lib.utils.process import rank
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -25,7 +26,7 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 def is_main_process() -> bool:
     """Whether this process is the one that prints, of the several that a launcher may start."""
-    return os.environ.get("RANK", "0") == "0"
+    return rank() == 0
 
 
 def set_up_logging() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from gpt2lib.cli.options import Parser, positional, preset_values, train_config
 from gpt2lib.cli.output import is_main_process, print_table, scores_table, set_up_logging
 from gpt2lib.config import TrainConfig, preset_names
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.process import world_size
 
 DESCRIPTION = """
 Train a GPT-2, or go on with a run. Everything goes into one folder: metrics, samples, checkpoints,
@@ -30,8 +30,8 @@ def train(argv: list[str]) -> int:
 
     prepare_process()  # before the first tensor
     from gpt2lib.runs.plots import write_report
+    from gpt2lib.training.guard import Interrupted
     from gpt2lib.training.loop import train as run_training
-    from gpt2lib.training.signals import Interrupted
 
     try:
         result = run_training(config, folder, resume=values["resume"])
@@ -59,8 +59,7 @@ def _again(argv: list[str], folder: Path) -> str:
         if "--resume" not in (before, word) and not word.startswith("--resume="):
             words.append(word)
     named = any(word == "--out" or word.startswith("--out=") for word in argv)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
+    if (processes := world_size()) > 1:
         launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes)]
         words[:1] = [*launch, "-m", "gpt2lib"]
     return shlex.join(words if named else [*words, "--out", str(folder)])
@@ -123,7 +122,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     if best and best["step"] != result["steps"]:  # the model got worse on text it did not train on
         rows["best"] = f"checkpoints/{best['checkpoint']}, {best['val_loss']:.4f} nats per token"
     if result.get("skipped") or result.get("spikes"):
-        rows["health"] = f"{result['skipped']} updates skipped, {result['spikes']} loss spikes"
+        rows["guard"] = f"{result['skipped']} updates skipped, {result['spikes']} loss spikes"
     seen = (p for p in folder.iterdir() if not p.name.startswith("."))
     rows["files"] = ", ".join(sorted(p.name + "/" * p.is_dir() for p in seen))
     print_table(rows)

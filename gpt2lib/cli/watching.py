@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from gpt2lib.utils.errors import UserError, nearest
 
 def plot(argv: list[str]) -> int:
     """Run `gpt2lib plot RUN [RUN ...]`: draw runs into one figure, and print a table of them."""
-    from gpt2lib.runs.compare import X_LABELS, Y_LABELS, draw_runs, table
-    from gpt2lib.runs.plots import write_report
+    from gpt2lib.runs.plots import X_LABELS, Y_LABELS, draw_runs, write_report
 
     parser = Parser(
         "plot",
@@ -45,6 +45,42 @@ def plot(argv: list[str]) -> int:
     print("\n".join(aligned(_cells(table(runs)))))
     print(f"\nfigure: {figure}")
     return 0
+
+
+def table(runs: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Return what is to be known of each run, None where it has none of it.
+
+    Returns:
+        For each run `run` (its name), `steps`, `loss` (the last), `val_loss` (the lowest) and
+        `at_step`, `tokens_per_second` (median), `skipped` and `spikes`.
+
+    Raises:
+        UserError: if a folder is no run.
+    """
+    from gpt2lib.runs.plots import labels, points, read_metrics
+
+    rows = []
+    for name, run in zip(labels(runs), map(Path, runs), strict=True):
+        metrics = read_metrics(run)
+        losses = points(run, metrics, "step", "loss")
+        speeds = [value for _, value in points(run, metrics, "step", "tokens_per_second")]
+        # The last evaluation is on all held-out text, the others on part of it.
+        partly = [m for m in metrics if not m.get("complete")]
+        held_out = points(run, partly or metrics, "step", "val_loss")
+        best = min(held_out, key=lambda point: point[1], default=(None, None))
+        rows.append(
+            {
+                "run": name,
+                "steps": max((int(line["step"]) for line in metrics), default=0),
+                "loss": losses[-1][1] if losses else None,
+                "val_loss": best[1],
+                "at_step": None if best[0] is None else int(best[0]),
+                "tokens_per_second": statistics.median(speeds) if speeds else None,
+                "skipped": sum("skipped" in line for line in metrics),
+                "spikes": sum(bool(line.get("spike")) for line in metrics),
+            }
+        )
+    return rows
 
 
 def _cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

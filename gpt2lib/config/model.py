@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpt2lib.config.schema import Config, at_least, at_most, divisors, spread, within
+from gpt2lib.config.schema import Config, divisors, in_range, spread
 from gpt2lib.utils.errors import UserError, nearest
 
 IGNORE = -1
@@ -42,8 +42,8 @@ class GPTConfig(Config):
         dropout: probability of dropping an activation, in training only (GPT-2 used 0.1).
         bias: whether linear layers and layer norms have biases, as GPT-2's do.
         tie_weights: whether the output head is the token embedding, as in GPT-2.
-        position: learned (GPT-2), rope (queries and keys are turned), or none.
-        rope_base: how fast RoPE turns; NTK extension raises it.
+        position: learned (GPT-2), rope (queries and keys are rotated), or none.
+        rope_base: how fast RoPE rotates; NTK extension raises it.
         rope_scale: what RoPE divides positions by; linear interpolation to s times the context
             sets it to s.
         n_kv_head: key and value heads, each shared by n_head / n_kv_head query heads; null gives
@@ -82,11 +82,10 @@ class GPTConfig(Config):
     def __post_init__(self) -> None:
         for name in ("window", "dilation", "global_tokens", "without"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        at_least(self, 0, "n_layer")
-        at_most(self, 2**12, "n_layer")
-        at_most(self, 2**24, "vocab_size", "block_size", "n_embd")
-        at_least(self, 1, "vocab_size", "block_size", "n_head", "n_embd", "n_kv_head")
-        within(self, 0, 1, "dropout")
+        in_range(self, "n_layer", least=0, most=2**12)
+        in_range(self, "vocab_size", "block_size", "n_embd", least=1, most=2**24)
+        in_range(self, "n_head", "n_kv_head", least=1)
+        in_range(self, "dropout", least=0, below=1)
         if self.n_embd % self.n_head:
             fits = max(1, round(self.n_embd / self.n_head)) * self.n_head
             raise UserError(
@@ -106,7 +105,7 @@ class GPTConfig(Config):
                 raise UserError(f"{name} must be above {above:g}, not {getattr(self, name)}")
         if self.position == "rope" and self.head_size % 2:
             raise UserError(
-                f"position rope turns pairs of channels, but n_embd {self.n_embd} / n_head "
+                f"position rope rotates pairs of channels, but n_embd {self.n_embd} / n_head "
                 f"{self.n_head} gives heads of {self.head_size}; choose an even size"
             )
 

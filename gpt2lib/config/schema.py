@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -89,14 +90,10 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
             _convert(args[0], k, name): _convert(args[1], v, f"{name}.{k}")
             for k, v in value.items()
         }
-    if origin is tuple and args[-1] is Ellipsis:
+    if origin is tuple:  # of any length: (int, ...)
         if not isinstance(value, list | tuple):
             raise UserError(f"{name} must be a list such as [a, b], not {value!r}")
         return tuple(_convert(args[0], v, name) for v in value)
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(args):
-            raise UserError(f"{name} must be {len(args)} values, not {value!r}")
-        return tuple(_convert(a, v, name) for a, v in zip(args, value, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is float and isinstance(value, str) and re.fullmatch(SCIENTIFIC, value):
@@ -113,40 +110,28 @@ def _called(kind: Any) -> str:
     return "a list" if typing.get_origin(kind) is tuple else str(kind.__name__)
 
 
-def at_least(config: Any, least: float, *names: str) -> None:
-    """Refuse fields below `least`, NaN too; None passes.
+def in_range(
+    config: Any,
+    *names: str,
+    least: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> None:
+    """Refuse numbers outside a range, NaN too; None and text pass.
 
     Raises:
-        UserError: naming the field and both numbers.
+        UserError: naming the field, its value and what it must be.
     """
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= least:  # written so that NaN is refused too
+        if not isinstance(value, int | float):
+            continue
+        if below < math.inf and not least <= value < below:
+            raise UserError(f"{name} must be at least {least:g} and below {below:g}, not {value}")
+        if not value >= least:  # so written, NaN is refused too
             raise UserError(f"{name} must be at least {least:g}, not {value}")
-
-
-def at_most(config: Any, most: float, *names: str) -> None:
-    """Refuse fields that no machine could mean seriously; None passes.
-
-    Raises:
-        UserError: naming the field and both numbers.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, int | float) and value > most:
+        if value > most:
             raise UserError(f"{name} must be at most {most:,}, not {value:,}")
-
-
-def within(config: Any, low: float, high: float, *names: str) -> None:
-    """Refuse fields outside the range from `low` to below `high`.
-
-    Raises:
-        UserError: naming the field, the value and the range.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value < high:
-            raise UserError(f"{name} must be at least {low:g} and below {high:g}, not {value}")
 
 
 def divisors(n: int) -> str:
@@ -155,7 +140,7 @@ def divisors(n: int) -> str:
 
 
 def spread(name: str, pattern: tuple[T, ...], n: int, what: str) -> tuple[T, ...]:
-    """Stretch a pattern over n places, in order: (16, 64) over 4 gives (16, 16, 64, 64).
+    """Stretch a pattern over n layers or heads, in order: (16, 64) over 4 gives (16, 16, 64, 64).
 
     Raises:
         UserError: if the pattern's length does not divide n.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gpt2lib.config.model import GPTConfig
-from gpt2lib.config.schema import Config, at_least, at_most, within
+from gpt2lib.config.schema import Config, in_range
 from gpt2lib.utils.errors import UserError
 
 
@@ -52,9 +52,8 @@ class DataConfig(Config):
     def __post_init__(self) -> None:
         if not self.source:
             raise UserError("data.source is empty; name a corpus, a file or a folder ('.' is here)")
-        at_least(self, 257, "vocab_size")  # 256 bytes and the end-of-text token
-        at_most(self, 2**24, "vocab_size")
-        within(self, 0, 1, "val_fraction")
+        in_range(self, "vocab_size", least=257, most=2**24)  # 256 bytes and the end-of-text token
+        in_range(self, "val_fraction", least=0, below=1)
         if self.mixture is not None and not self.mixture:
             raise UserError("mixture is empty; give sources and weights, such as {plays: 1}")
         for name, weight in (self.mixture or {}).items():
@@ -109,10 +108,10 @@ class OptimConfig(Config):
     head_lr: float | None = None
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "min_lr", "warmup_steps", "decay_share", "weight_decay", "grad_clip")
-        at_most(self, 1, "min_lr", "decay_share")
-        at_most(self, 100, "weight_decay")
-        within(self, 0, 1, "beta1", "beta2", "muon_momentum")
+        in_range(self, "warmup_steps", "grad_clip", least=0)
+        in_range(self, "min_lr", "decay_share", least=0, most=1)
+        in_range(self, "weight_decay", least=0, most=100)
+        in_range(self, "beta1", "beta2", "muon_momentum", least=0, below=1)
         for name in ("lr", "muon_lr", "embedding_lr", "head_lr"):
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 10:
@@ -194,15 +193,14 @@ class TrainConfig(Config):
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "batch_size", "keep")
-        if self.micro_batch != "auto":
-            at_least(self, 1, "micro_batch")
-        at_least(self, 1, "eval_every", "eval_batches", "save_every")
-        at_least(self, 0, "sample_tokens", "gradient_checkpointing", "max_skipped")
+        in_range(self, "steps", "micro_batch", "keep", least=1)
+        in_range(self, "eval_every", "eval_batches", "save_every", least=1)
+        in_range(self, "batch_size", least=1, most=2**20)
+        in_range(self, "sample_tokens", least=0, most=2**20)
+        in_range(self, "gradient_checkpointing", "max_skipped", least=0)
+        in_range(self, "seed", least=0, below=2**63)
         if not self.spike_threshold > 0:
             raise UserError(f"spike_threshold must be above 0, not {self.spike_threshold}")
-        at_most(self, 2**20, "batch_size", "sample_tokens")
-        within(self, 0, 2**63, "seed")
         if self.precision == "fp16" and self.device == "cpu":
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
         if not self.sample_prompt and self.sample_tokens:

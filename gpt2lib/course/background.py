@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import read_json, write_json
+from gpt2lib.utils.files import file_lock, read_json, write_json
 
 WINDOWS = sys.platform == "win32"
 
@@ -75,10 +75,8 @@ class Background:
         Raises:
             UserError: if it runs with other arguments.
         """
-        from filelock import FileLock
-
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.record.with_suffix(".lock")):  # two kernels at once start one process
+        with file_lock(self.record.with_suffix(".lock")):  # two kernels at once start one process
             if self.running:
                 if self.arguments != arguments:
                     raise UserError(

@@ -150,7 +150,7 @@ def work(spec: dict[str, Any]) -> None:
 
     from gpt2lib.model import attention  # loaded before resident memory is read
     from gpt2lib.training.live_bytes import peak_tensor_bytes
-    from gpt2lib.utils.allocator import keep_freed_memory
+    from gpt2lib.utils.process import keep_freed_memory
 
     torch.set_num_threads(spec["threads"])
     if spec["level"] >= RUNGS.index("+ kept memory"):

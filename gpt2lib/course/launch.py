@@ -12,15 +12,13 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2lib.config.schema import flat
 from gpt2lib.course.background import WINDOWS, Background
+from gpt2lib.course.live import Samples, follow, last_step, progress_line
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import read_json
-
-if TYPE_CHECKING:
-    from gpt2lib.course.live import Samples
 
 
 def command(preset: str, out: str | Path, *, processes: int | None = None, **overrides: Any) -> str:
@@ -92,8 +90,6 @@ class LiveRun:
         self.process = Background(beside, out.with_name(f"{out.name}.log"))
 
     def __repr__(self) -> str:
-        from gpt2lib.course.live import progress_line
-
         return progress_line(self)
 
     @property
@@ -110,11 +106,7 @@ class LiveRun:
     @property
     def step(self) -> int:
         """Updates made so far."""
-        from gpt2lib.runs.plots import read_metrics
-
-        if not (self.out / "metrics.jsonl").is_file():
-            return 0
-        return max((m["step"] for m in read_metrics(self.out)), default=0)
+        return last_step(self.out)
 
     @property
     def error(self) -> str | None:
@@ -144,8 +136,6 @@ class LiveRun:
             figure: name of the figure that stays at the end; by default "training-" and the
                 run's name.
         """
-        from gpt2lib.course.live import follow
-
         follow(self, refresh, until, figure)
 
     def samples(self, *steps: int) -> Samples:
@@ -154,8 +144,6 @@ class LiveRun:
         Args:
             steps: only those of these steps (of each, the newest sample up to it).
         """
-        from gpt2lib.course.live import Samples
-
         return Samples.read(self.out, steps)
 
     def stop(self, timeout: float = 120.0) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gpt2lib.course import plots
 from gpt2lib.course.screen import shell
 from gpt2lib.runs.plots import read_metrics
-
-if TYPE_CHECKING:
-    from gpt2lib.course.launch import LiveRun
+from gpt2lib.utils.files import read_jsonl, read_yaml
 
 LONGEST_PAUSE = 5.0
 """Seconds between two looks, however long drawing takes."""
@@ -24,11 +21,24 @@ RECENT = 50
 """Updates that the speed and the time left are taken from."""
 
 
-def follow(run: LiveRun, refresh: float, until: int | None, figure: str | None) -> None:
+class Watched(Protocol):
+    """What is asked of a run here; `launch.LiveRun` answers."""
+
+    out: Path
+
+    @property
+    def running(self) -> bool: ...
+    @property
+    def result(self) -> dict[str, Any] | None: ...
+    @property
+    def error(self) -> str | None: ...
+
+
+def follow(run: Watched, refresh: float, until: int | None, figure: str | None) -> None:
     """Watch a run until it ends or reaches step `until`; see `LiveRun.follow`."""
     view = _View()
     try:
-        while run.running and (until is None or run.step < until):
+        while run.running and (until is None or last_step(run.out) < until):
             began = time.monotonic()
             view.update(progress_line(run), _picture(run.out))
             drawing = time.monotonic() - began
@@ -46,10 +56,10 @@ def follow(run: LiveRun, refresh: float, until: int | None, figure: str | None) 
         plots.show(plots.loss_curve(run.out), name, _alt(run.out))
 
 
-def progress_line(run: LiveRun) -> str:
+def progress_line(run: Watched) -> str:
     """Say where a run is: steps, losses, speed and time left; or its result, or why it ended."""
     out, metrics = run.out, _metrics(run.out)
-    where = f"{out.name}: step {_last(metrics, 'step', 0)} of {_steps(out) or '?'}"
+    where = f"{out.name}: step {last_step(out)} of {_steps(out) or '?'}"
     error, result = run.error, run.result
     if error is None and result is not None and not run.running:
         scores = "no held-out text"
@@ -68,7 +78,7 @@ def progress_line(run: LiveRun) -> str:
     return ", ".join([where if metrics else f"{out.name}: starting", *losses, *_pace(run, metrics)])
 
 
-def _pace(run: LiveRun, metrics: list[dict[str, Any]]) -> list[str]:
+def _pace(run: Watched, metrics: list[dict[str, Any]]) -> list[str]:
     updates = [m for m in metrics if "seconds" in m][-RECENT - 1 :]
     steps = _steps(run.out)
     if len(updates) < 2 or steps is None:
@@ -84,18 +94,19 @@ def _metrics(out: Path) -> list[dict[str, Any]]:
     return read_metrics(out) if (out / "metrics.jsonl").is_file() else []
 
 
-def _last(metrics: Sequence[dict[str, Any]], key: str, default: Any = None) -> Any:
-    return next((m[key] for m in reversed(metrics) if key in m), default)
+def last_step(out: Path) -> int:
+    """Return how many updates a run has made, as its log says."""
+    return max((m["step"] for m in _metrics(out)), default=0)
+
+
+def _last(metrics: Sequence[dict[str, Any]], key: str) -> Any:
+    return next((m[key] for m in reversed(metrics) if key in m), None)
 
 
 def _steps(out: Path) -> int | None:
     """Return how many updates the run was asked to make."""
-    import yaml
-
     path = out / "requested.yaml"
-    return (
-        int(yaml.safe_load(path.read_text(encoding="utf-8"))["steps"]) if path.is_file() else None
-    )
+    return int(read_yaml(path)["steps"]) if path.is_file() else None
 
 
 def _alt(out: Path) -> str:
@@ -156,9 +167,8 @@ class Samples(tuple[tuple[int, str], ...]):
     @classmethod
     def read(cls, out: Path, steps: Iterable[int] = ()) -> Samples:
         """Read a run's samples; with `steps`, for each the newest sample up to it."""
-        path = out / "samples.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        every = dict(_pairs(lines))
+        lines = read_jsonl(out / "samples.jsonl", "step")
+        every = {line["step"]: str(line["text"]) for line in lines}
         if steps:
             reached = [max((s for s in every if s <= step), default=None) for step in steps]
             every = {s: every[s] for s in reached if s is not None}
@@ -177,12 +187,3 @@ class Samples(tuple[tuple[int, str], ...]):
             for step, text in self
         )
         return f"<table><tr><th>step</th><th>sample</th></tr>{rows}</table>"
-
-
-def _pairs(lines: Iterable[str]) -> Iterable[tuple[int, str]]:
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:  # it is still being written
-            return
-        yield int(values["step"]), str(values["text"])

@@ -17,7 +17,8 @@ from typing import Any
 
 from gpt2lib.course.screen import shell
 from gpt2lib.course.screen import show as show_output
-from gpt2lib.runs.plots import DASHES, PALETTE, read_metrics
+from gpt2lib.runs.plots import DASHES, PALETTE, draw
+from gpt2lib.runs.plots import read_metrics as read_metrics  # for notebooks, beside the figures
 from gpt2lib.utils.errors import UserError
 
 DPI = 110
@@ -101,23 +102,9 @@ def loss_curve(runs: str | Path | Mapping[str, str | Path], bits_per_byte: bool 
     """
     import matplotlib.pyplot as plt
 
-    if not isinstance(runs, Mapping):
-        runs = {"": runs}
     fig, ax = plt.subplots()
-    key = "val_bits_per_byte" if bits_per_byte else "val_loss"
-    for (label, run), colour in zip(runs.items(), PALETTE * 9, strict=False):
-        lines = read_metrics(run)
-        trained = [(m["step"], m["loss"]) for m in lines if "loss" in m]
-        held_out = [(m["step"], m[key]) for m in lines if key in m]
-        before = f"{label}, " if label else ""
-        if trained and not bits_per_byte:
-            ax.plot(*zip(*trained, strict=True), color=colour, linestyle="-", linewidth=1,
-                    alpha=0.6, label=f"{before}training")  # fmt: skip
-        if held_out:
-            ax.plot(*zip(*held_out, strict=True), color=colour, linestyle="--", marker="o",
-                    markersize=4, label=f"{before}held out")  # fmt: skip
-    ax.set_xlabel("step")
-    ax.set_ylabel("held-out bits per byte" if bits_per_byte else "loss (nats per token)")
+    named = runs if isinstance(runs, Mapping) else {"": runs}
+    draw(ax, named, y="bits_per_byte" if bits_per_byte else "loss")
     ax.legend()
     return fig
 

@@ -1,12 +1,7 @@
 """Documents become memory-mapped rows of tokens, and these become batches."""
 
-from gpt2lib.data.batches import (
-    batch,
-    document_ids,
-    eval_batches,
-    eval_starts,
-    masking_eot,
-)
+from gpt2lib.data.batches import document_ids, eval_starts, masking_eot
+from gpt2lib.data.loader import batch, eval_batches
 from gpt2lib.data.mixture import Joined, Mixture, sources_of
 from gpt2lib.data.order import sample_windows, windows_per_epoch
 from gpt2lib.data.preparation import prepare

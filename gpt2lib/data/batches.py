@@ -1,18 +1,17 @@
-"""From a token file to tensors.
+"""Where documents and windows begin: what batches are made by, without reading any.
 
 Shapes: B batch, T time (block_size).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from gpt2lib.config import IGNORE, DataConfig
-from gpt2lib.data.token_files import TokenFile
+from gpt2lib.config import DataConfig
 from gpt2lib.tokenizer import Tokenizer
 from gpt2lib.utils.errors import UserError
 
@@ -53,40 +52,6 @@ def masking_eot(config: DataConfig, tokenizer: Tokenizer) -> int | None:
     return tokenizer.eot
 
 
-def batch(
-    token_file: TokenFile, starts: ArrayLike, block_size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read windows as inputs and the tokens that follow them.
-
-    A window that reaches past the end of the file, or of the part of a joined one that it starts
-    in, is padded: inputs with 0, targets with -1.
-
-    Args:
-        token_file: where to read.
-        starts: B positions in tokens, each with at least one token after it.
-        block_size: T.
-
-    Returns:
-        `idx` and `targets`, int64, (B, T); `targets[b, t]` is the token after `idx[b, t]`.
-    """
-    import torch
-
-    first = np.asarray(starts, dtype=np.int64)
-    if first.ndim != 1 or (
-        first.size and not 0 <= first.min() <= first.max() < len(token_file) - 1
-    ):
-        raise ValueError(f"starts must be a row of positions in 0 .. {len(token_file) - 2}")
-    where = first[:, None] + np.arange(block_size + 1)  # (B, T + 1)
-    borders = np.cumsum([len(part) for part in token_file.parts])
-    end = borders[np.searchsorted(borders, first, side="right")][:, None]  # (B, 1)
-    inside = where < end
-    ids = token_file.tokens[np.minimum(where, end - 1)].astype(np.int64)
-    # A token is an input only if there is a token after it to predict.
-    idx = np.where(inside[:, 1:], ids[:, :-1], 0)  # (B, T)
-    targets = np.where(inside[:, 1:], ids[:, 1:], IGNORE)  # (B, T)
-    return torch.from_numpy(idx), torch.from_numpy(targets)
-
-
 def eval_starts(
     n_tokens: int | Sequence[int], block_size: int, limit: int | None = None
 ) -> NDArray[np.int64]:
@@ -102,34 +67,9 @@ def eval_starts(
         limit: how many windows to take at most, evenly spread over the file; None takes all.
     """
     files = [n_tokens] if isinstance(n_tokens, int) else list(n_tokens)
-    begins = [sum(files[:k]) for k in range(len(files))]
-    starts = np.concatenate(
-        [
-            np.arange(begin, begin + n - 1, block_size, dtype=np.int64)
-            for begin, n in zip(begins, files, strict=True)
-        ]
-    )
+    ends = np.cumsum(files)
+    each = [np.arange(end - n, end - 1, block_size) for end, n in zip(ends, files, strict=True)]
+    starts = np.concatenate(each)
     if limit is not None and limit < len(starts):
         starts = starts[np.arange(limit) * len(starts) // limit]
     return starts
-
-
-def eval_batches(
-    token_file: TokenFile, block_size: int, batch_size: int, limit: int | None = None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Iterate over a file as an evaluation reads it.
-
-    Args:
-        token_file: what to read.
-        block_size: T.
-        batch_size: B; the last batch may be smaller.
-        limit: how many batches to read at most, evenly spread over the file; None reads it all,
-            and then every token but the first (of each part) is a target exactly once.
-
-    Yields:
-        `idx` and `targets`, int64, (B, T); targets to leave out are -1.
-    """
-    windows = None if limit is None else limit * batch_size
-    starts = eval_starts([len(part) for part in token_file.parts], block_size, windows)
-    for i in range(0, len(starts), batch_size):
-        yield batch(token_file, starts[i : i + batch_size], block_size)

@@ -1,34 +1,81 @@
-"""What one process reads for one update.
+"""From a token file to the batches that one process reads.
 
-Which samples those are is a function of the step alone; how many processes there are, and in how
-many pieces each reads its share, only decides who reads which of them.
+Which samples an update reads is a function of the step alone; how many processes there are, and
+how large their micro-batches, only decides who reads which of them.
+
+Shapes: B batch, T time (block_size).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from gpt2lib.config import IGNORE, TrainConfig
-from gpt2lib.data import Prepared, batch, document_ids, masking_eot
+from gpt2lib.data.batches import document_ids, eval_starts, masking_eot
+from gpt2lib.data.prepared import Prepared
+from gpt2lib.data.token_files import TokenFile
+
+if TYPE_CHECKING:  # preparing data must not pay for importing torch
+    import torch
+    from torch import Tensor
+
+
+def batch(token_file: TokenFile, starts: ArrayLike, block_size: int) -> tuple[Tensor, Tensor]:
+    """Read windows as inputs and the tokens that follow them.
+
+    A window that reaches past the end of the file, or of the part of a joined one that it starts
+    in, is padded: inputs with 0, targets with -1.
+
+    Args:
+        token_file: where to read.
+        starts: B positions in tokens, each with at least one token after it.
+        block_size: T.
+
+    Returns:
+        `idx` and `targets`, int64, (B, T); `targets[b, t]` is the token after `idx[b, t]`.
+    """
+    import torch
+
+    first = np.asarray(starts, dtype=np.int64)
+    if first.ndim != 1 or (
+        first.size and not 0 <= first.min() <= first.max() < len(token_file) - 1
+    ):
+        raise ValueError(f"starts must be a row of positions in 0 .. {len(token_file) - 2}")
+    positions = first[:, None] + np.arange(block_size + 1)  # (B, T + 1): the last is a target only
+    borders = np.cumsum([len(part) for part in token_file.parts])
+    end = borders[np.searchsorted(borders, first, side="right")][:, None]  # (B, 1)
+    ids = token_file.tokens[np.minimum(positions, end - 1)].astype(np.int64)  # (B, T + 1)
+    # A token is an input only if there is a token after it to predict.
+    has_next = (positions < end)[:, 1:]  # (B, T)
+    idx = np.where(has_next, ids[:, :-1], 0)  # (B, T)
+    targets = np.where(has_next, ids[:, 1:], IGNORE)  # (B, T)
+    return torch.from_numpy(idx), torch.from_numpy(targets)
+
+
+def eval_batches(
+    token_file: TokenFile, block_size: int, batch_size: int, limit: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Iterate over a file as an evaluation reads it, in batches as `batch` returns them.
+
+    The last batch may be smaller. At most `limit` are read, evenly spread over the file; without
+    one, every token but the first (of each part) is a target exactly once.
+    """
+    windows = None if limit is None else limit * batch_size
+    starts = eval_starts([len(part) for part in token_file.parts], block_size, windows)
+    for i in range(0, len(starts), batch_size):
+        yield batch(token_file, starts[i : i + batch_size], block_size)
 
 
 class MicroBatch(NamedTuple):
-    """One forward pass of one process; `model(*micro_batch)` returns its summed loss and count.
+    """One forward pass of one process; `model(*micro_batch)` returns its summed loss and count."""
 
-    Attributes:
-        idx: (B, T), token ids.
-        targets: (B, T), the ids to predict, -1 where there is nothing to score.
-        documents: (B, T), which document of its row a token is in; None where that is ignored.
-    """
-
-    idx: Tensor
-    targets: Tensor
-    documents: Tensor | None
+    idx: Tensor  # (B, T), token ids
+    targets: Tensor  # (B, T), the ids to predict, -1 where there is nothing to score
+    documents: Tensor | None  # (B, T), which document of its row a token is in, if that matters
 
     @property
     def n_targets(self) -> int:
@@ -36,7 +83,7 @@ class MicroBatch(NamedTuple):
         return int((self.targets != IGNORE).sum())
 
 
-class Feed:
+class Loader:
     """Reads a process's share of the samples of each update, in order, in micro-batches.
 
     Args:
@@ -53,7 +100,8 @@ class Feed:
         self.tokens, self.block_size, self.seed = data.train, config.model.block_size, config.seed
         self.batch_size, self.share = config.batch_size, config.batch_size // processes
         self.rank, self.device = rank, device
-        self.size = micro_batch_size(config, processes)
+        assert config.micro_batch != "auto", "resolved when the run is set up"
+        self.size = config.micro_batch or self.share  # sequences in a micro-batch
         self.eot = masking_eot(config.data, data.tokenizer)
 
     def samples(self, step: int) -> range:
@@ -66,13 +114,7 @@ class Feed:
         starts = self.tokens.windows(self.block_size, self.seed, self.samples(step))  # (share,)
         return [self._read(starts[i : i + self.size]) for i in range(0, self.share, self.size)]
 
-    def _read(self, starts: NDArray[np.int64]) -> MicroBatch:
+    def _read(self, starts: ArrayLike) -> MicroBatch:
         idx, targets = batch(self.tokens, starts, self.block_size)
         documents = None if self.eot is None else document_ids(idx, self.eot).to(self.device)
         return MicroBatch(idx.to(self.device), targets.to(self.device), documents)
-
-
-def micro_batch_size(config: TrainConfig, processes: int) -> int:
-    """Return how many sequences one process passes through the model at once."""
-    assert config.micro_batch != "auto", "resolved when the run starts"
-    return config.micro_batch or config.batch_size // processes

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -28,8 +29,11 @@ MODEL, STATE = "model.safetensors", "state.json"
 def checkpoints(run: Path) -> list[Path]:
     """List the checkpoint folders of a run, oldest first, whether or not they verify."""
     found = (run / "checkpoints").glob("step-*")
-    folders = [p for p in found if re.search(r"^step-\d+$", p.name) and p.is_dir()]
-    return sorted(folders, key=lambda p: int(p.name.removeprefix("step-")))
+    return sorted((p for p in found if re.search(r"^step-\d+$", p.name) and p.is_dir()), key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def newest(run: Path) -> Path | None:
@@ -44,18 +48,26 @@ def newest(run: Path) -> Path | None:
     return None
 
 
-def best(run: Path) -> tuple[Path, float] | None:
-    """Return the checkpoint with the lowest held-out loss among those that verify, and the loss.
+class Best(NamedTuple):
+    """The checkpoint with the lowest held-out loss; `checkpoint` is its folder's name."""
 
-    Only a checkpoint whose own step was evaluated has one. If a resumed run was evaluated on more
-    or less text than before, only those that were evaluated as the newest was are compared.
+    step: int
+    val_loss: float
+    checkpoint: str
+
+
+def best(run: Path) -> Best | None:
+    """Return the best of the checkpoints that verify, if any was evaluated.
+
+    Only a checkpoint whose own step was evaluated has a loss. If a resumed run was evaluated on
+    more or less text than before, only those that were evaluated as the newest was are compared.
     """
     read = [(*_val_loss(folder), folder) for folder in checkpoints(run)]
     evaluated = [(loss, on, folder) for loss, on, folder in read if loss is not None]
     losses = [(loss, folder) for loss, on, folder in evaluated if on == evaluated[-1][1]]
     for loss, folder in sorted(losses, key=lambda pair: pair[0]):
         if _verifies(folder):
-            return folder, loss
+            return Best(_step(folder), loss, folder.name)
     return None
 
 
@@ -91,7 +103,7 @@ def prune(run: Path, keep: int, keep_best: bool = False) -> None:
             sound += _verifies(folder)
     chosen = best(run) if keep_best and old else None
     for folder in old:
-        if chosen is None or folder != chosen[0]:
+        if chosen is None or folder.name != chosen.checkpoint:
             remove_folder(folder)
 
 
@@ -135,3 +147,8 @@ def write_model_config(folder: Path, config: GPTConfig) -> None:
     write_json(
         folder / "config.json", {"kind": "gpt2lib", "format": FORMAT, "model": config.to_dict()}
     )
+
+
+def read_model_config(folder: Path) -> GPTConfig:
+    """Return the shape of a checkpoint's model."""
+    return GPTConfig.from_dict(read_json(folder / "config.json")["model"])

@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, and how it is written.
+"""The folder of a run: what lies in it, in which state it is, and who may write there.
 
 runs/NAME/
   requested.yaml    what was asked for
@@ -6,7 +6,9 @@ runs/NAME/
   origin.json       the checkpoint of another run that this one went on from, if any
   metrics.jsonl     a line for each update and each evaluation
   samples.jsonl     a line for each sample
+  trackers.json     by which name each tracker knows the run, if it has any
   checkpoints/      step-00000500/ and so on
+  non_finite/       the batches of updates that stopped the run, if any did
   result.json       written when the run is complete
   loss.png          drawn by the command line
 """
@@ -14,158 +16,126 @@ runs/NAME/
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpt2lib.config import TrainConfig
-from gpt2lib.runs.checkpoint import checkpoints, prune
+from gpt2lib.runs.checkpoint import prune
+from gpt2lib.runs.resume import (
+    checkpoint_to_continue,
+    named_checkpoint,
+    refuse_changes,
+    settings,
+)
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import (
     clear_leftovers,
-    flush,
+    file_lock,
     read_json,
+    read_jsonl,
     write_json,
     write_text,
+    writing,
 )
+from gpt2lib.utils.process import rank
 
-ORIGIN = "origin.json"
-OURS = (
-    *("requested.yaml", "config.yaml", ORIGIN, "trackers.json", "result.json"),
-    *("metrics.jsonl", "samples.jsonl"),
-)
+REQUESTED, RESOLVED, ORIGIN, RESULT = "requested.yaml", "config.yaml", "origin.json", "result.json"
+LOGS = ("metrics.jsonl", "samples.jsonl")
+OURS = (REQUESTED, RESOLVED, ORIGIN, "trackers.json", RESULT, *LOGS)
 """Files of a run that are written in one move."""
 
+State = Literal["new", "refused", "begun", "complete"]
+"""What a folder is to a run: empty or not there; its run was refused before the first update, and
+the settings may still be mended; its run has trained; its run has its result."""
 
+
+def state_of(folder: Path) -> State:
+    """Say in which state a run's folder is.
+
+    Raises:
+        UserError: if other files lie in it.
+    """
+    # Hidden files aside: another process may be writing one.
+    there = {p.name for p in folder.iterdir() if p.name[0] != "."} if folder.is_dir() else set()
+    names = there - {ORIGIN}
+    if REQUESTED in names and names - {REQUESTED, RESOLVED}:
+        return "complete" if RESULT in names else "begun"
+    if REQUESTED in names and _are_settings(folder / REQUESTED):
+        return "refused"
+    if names or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder} exists and is not a run; choose another --out")
+    return "new"
+
+
+def _are_settings(path: Path) -> bool:
+    """Whether a file holds settings of a run, and not something of the user's."""
+    try:
+        return bool(TrainConfig.from_dict(settings(path)))
+    except UserError:
+        return False
+
+
+@dataclass(frozen=True)
 class Run:
-    """One run's folder.
+    """One run's folder, opened.
 
     Attributes:
         folder: where it lies.
+        state: what was found there when it was opened.
         checkpoint: what to resume from, verified; None starts afresh.
     """
 
-    def __init__(self, folder: Path, checkpoint: Path | None = None) -> None:
-        self.folder = folder
-        self.checkpoint = checkpoint
-        self._seen = self._traces()
+    folder: Path
+    state: State = "new"
+    checkpoint: Path | None = None
 
     @property
-    def result(self) -> dict[str, Any] | None:
-        """The result of a complete run, or None."""
-        path = self.folder / "result.json"
-        return read_json(path) if path.exists() else None
-
-    def has_moved_on(self) -> bool:
-        """Whether another process has trained here since this object was made."""
-        return self._seen != self._traces()
-
-    def _traces(self) -> list[str]:
-        requested, done = self.folder / "requested.yaml", self.folder / "result.json"
-        return [
-            *(p.name for p in checkpoints(self.folder)),
-            requested.read_text(encoding="utf-8") if requested.exists() else "",
-            done.name if done.exists() else "",
-        ]
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes out of the folder; of many launched together, the first does it.
-
-        Raises:
-            UserError: if another process trains here.
-        """
-        if os.environ.get("RANK", "0") != "0":
-            yield
-            return
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"another process is training in {self.folder}; wait for it or choose another --out"
-            ) from error
-        except OSError as error:
-            raise refused(self.folder, error) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def result(self) -> dict[str, Any]:
+        """The result of a complete run."""
+        return read_json(self.folder / RESULT)
 
     def begin(self, config: TrainConfig) -> None:
         """Write down what is asked for, in a folder where nothing was trained yet.
 
-        Call it with the lock held: of two runs that begin together, the files are of the one
-        that trains.
-
         Raises:
             UserError: if the disk refuses.
         """
-        if os.environ.get("RANK", "0") != "0" or not never_began(self.folder):
+        if rank() != 0 or self.state in ("begun", "complete"):
             return
-        try:
+        with _writing(self.folder):
             if self.checkpoint is not None:  # first, so that no kill can part the two files
                 origin = {"checkpoint": str(self.checkpoint.resolve())}
                 write_json(self.folder / ORIGIN, origin)
             else:
                 (self.folder / ORIGIN).unlink(missing_ok=True)
-            self.write_config("requested.yaml", config)
-        except OSError as error:
-            raise refused(self.folder, error) from error
+            self.write_config(REQUESTED, config)
 
-    def tidy(self, config: TrainConfig) -> None:
-        """Clear away what a killed process left half done. Call it with the lock held.
+    def earlier_choices(self) -> dict[str, Any]:
+        """Return the configuration with every "auto" resolved that a resumed run began with.
+
+        A run that stopped before its first checkpoint begins again with the same. Empty for a
+        new run, or if only its checkpoint is left.
+        """
+        if self.checkpoint is None and self.state in ("new", "refused"):
+            return {}
+        folder = self.folder if self.checkpoint is None else self.checkpoint.parent.parent
+        return settings(folder / RESOLVED) if (folder / RESOLVED).exists() else {}
+
+    def tidy(self, config: TrainConfig, step: int) -> None:
+        """Clear away what a killed process left half done, and what comes after `step`.
 
         Raises:
             UserError: if the disk refuses.
         """
-        try:
+        forget_after(self.folder, step if self.checkpoint else -1)
+        with _writing(self.folder):
             for name in OURS:  # of other names nothing is touched: the folder is the user's
                 clear_leftovers(self.folder, name)
             clear_leftovers(self.folder / "checkpoints")
             prune(self.folder, config.keep, config.keep_best)
-        except OSError as error:
-            raise refused(self.folder, error) from error
-
-    def log(self, file: str, **values: Any) -> None:
-        """Append one line to a `.jsonl` file.
-
-        Raises:
-            UserError: if the disk refuses.
-        """
-        path = self.folder / file
-        try:
-            with path.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(values) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-    def flush_logs(self) -> None:
-        """Have the system write the log lines to the disk: a checkpoint must not outlive them.
-
-        Raises:
-            UserError: if the disk refuses.
-        """
-        for path in sorted(self.folder.glob("*.jsonl")):
-            try:
-                flush(path)
-            except OSError as error:
-                raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-    def forget_after(self, step: int) -> None:
-        """Drop the log lines that are going to be written again.
-
-        Those are the lines after `step` (-1 drops all), and those of the evaluation that
-        completes a run.
-        """
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            path = self.folder / name
-            if path.exists():
-                write_text(path, "".join(line + "\n" for line in _lines_up_to(path, step)))
 
     def write_config(self, name: str, config: TrainConfig) -> None:
         """Write a configuration as YAML."""
@@ -175,38 +145,77 @@ class Run:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write the result, which makes the run complete."""
-        write_json(self.folder / "result.json", result)
+        write_json(self.folder / RESULT, result)
 
 
-def refused(folder: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write to {folder}: {error.strerror or error}; choose another --out")
+def forget_after(folder: Path, step: int) -> None:
+    """Drop the log lines that are going to be written again, and damaged ones.
+
+    Those are the lines after `step` (-1 drops all), and those of the evaluation that completes a
+    run.
+    """
+    for path in (folder / name for name in LOGS if (folder / name).exists()):
+        lines = [m for m in read_jsonl(path, "step") if m["step"] <= step and not m.get("complete")]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _lines_up_to(path: Path, step: int) -> list[str]:
-    kept = []
-    for line in path.read_bytes().splitlines():
-        try:
-            values = json.loads(line)
-            keep = values["step"] <= step and not values.get("complete")
-        except (ValueError, KeyError, TypeError):  # torn by a crash, or damaged; others are good
-            continue
-        if keep:
-            kept.append(line.decode("utf-8"))
-    return kept
+@contextmanager
+def open_run(folder: Path, config: TrainConfig, resume: str = "auto") -> Iterator[Run]:
+    """Open a run's folder, alone: what it means for the run that is asked for is decided here.
+
+    Of several processes that were launched together, the first holds the lock.
+
+    Args:
+        folder: where the run lies or will lie.
+        config: what is asked for.
+        resume: "auto" continues what is there, "never" wants a new folder, anything else is the
+            path of the checkpoint to continue from.
+
+    Yields:
+        The run, with the checkpoint to start from, if any.
+
+    Raises:
+        UserError: if the folder holds another run or other files, another process trains there,
+            the checkpoint is damaged, or the disk refuses. Nothing is overwritten.
+    """
+    named = None if resume in ("auto", "never") else named_checkpoint(resume, config)
+    state_of(folder)  # refuses other files, before a lock is laid among them
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        state = state_of(folder)  # here it counts: no other process can change it now
+        checkpoint = named
+        if state in ("begun", "complete"):
+            if resume == "never":
+                raise UserError(
+                    f"{folder} holds an earlier run; choose another --out, or continue it"
+                )
+            refuse_changes(folder, config)
+            checkpoint = checkpoint_to_continue(folder, named, _origin_of(folder))
+        elif resume == "auto":
+            checkpoint = _origin_of(folder)
+        yield Run(folder, state, checkpoint)
 
 
-def steps_logged(folder: Path) -> int:
-    """Return the last update that a run's log knows; lines that are damaged do not count."""
-    path, last = folder / "metrics.jsonl", 0
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            last = max(last, int(json.loads(line)["step"]))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return last
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder."""
+
+    def refuse() -> None:
+        raise UserError(
+            f"another process is training in {folder}; wait for it or choose another --out"
+        )
+
+    if rank() != 0:
+        yield
+        return
+    with ExitStack() as until_the_end:
+        with _writing(folder):
+            until_the_end.enter_context(file_lock(folder / ".lock", refuse))
+        yield
 
 
-def origin_of(folder: Path) -> Path | None:
+def _origin_of(folder: Path) -> Path | None:
     """Return the checkpoint of another run that this one went on from, if any."""
     path = folder / ORIGIN
     if not path.exists():
@@ -217,18 +226,5 @@ def origin_of(folder: Path) -> Path | None:
     return Path(checkpoint)
 
 
-def _names(folder: Path) -> set[str]:
-    """Return what lies in a folder, hidden files aside: another process may be writing one."""
-    return {p.name for p in folder.iterdir() if not p.name.startswith(".")}
-
-
-def never_began(folder: Path) -> bool:
-    """Whether a folder is empty or its run was refused before its first update.
-
-    Its settings may then be mended.
-    """
-    return folder.is_dir() and _names(folder) - {ORIGIN} in (
-        set(),
-        {"requested.yaml"},
-        {"requested.yaml", "config.yaml"},
-    )
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    return writing(f"to {folder}", "; choose another --out")

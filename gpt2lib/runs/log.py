@@ -2,63 +2,89 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from gpt2lib.runs.folder import Run
-from gpt2lib.runs.trackers import Trackers
+from gpt2lib.utils.files import flush, writing
+
+if TYPE_CHECKING:
+    from gpt2lib.runs.trackers import Trackers
+
+Meter = Callable[[float], dict[str, float]]
+"""Tells what is made of the devices, from the tokens of a second."""
 
 
-class Gauge(Protocol):
-    """Tells what is made of the devices, from the tokens of a second."""
-
-    def read(self, tokens_per_second: float) -> dict[str, float]:
-        """Return numbers for the log."""
-        ...
-
-
-class Journal:
-    """Writes down what happens; only the main process writes.
+class RunLog:
+    """Writes down what happens, and keeps the time; only the main process writes.
 
     Args:
-        run: whose folder gets the lines.
+        folder: the run's; it gets the lines.
         steps: updates of the whole run.
         step: updates made so far.
-        is_main: whether this is the process that writes.
+        spent: seconds in updates, in evaluations and in saving so far; more are added.
+        meter: gives further numbers for each update; None in the processes that write nothing.
         trackers: get the numbers of every line.
-        gauge: tells what is made of the devices.
     """
 
     def __init__(
-        self, run: Run, steps: int, step: int, is_main: bool, trackers: Trackers, gauge: Gauge
+        self,
+        folder: Path,
+        steps: int,
+        step: int,
+        spent: dict[str, float],
+        meter: Meter | None,
+        trackers: Trackers | None = None,
     ) -> None:
-        self.run, self.is_main, self.trackers, self.gauge = run, is_main, trackers, gauge
-        self.bar = tqdm(total=steps, initial=step, unit="step", disable=not is_main)
+        self.folder, self.spent, self.meter, self.trackers = folder, spent, meter, trackers
+        self.bar = tqdm(total=steps, initial=step, unit="step", disable=meter is None)
+        self.seconds = 0.0
 
-    def update(self, step: int, spent: float, tokens_per_second: float, **values: float) -> None:
-        """Write the line of an update that was made, and move the progress bar.
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the progress bar as it is, and let trackers send what they still hold."""
+        self.bar.close()
+        if self.trackers is not None:
+            self.trackers.finish()
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the seconds that the block takes to `spent[what]`."""
+        started = time.perf_counter()
+        yield
+        self.seconds = time.perf_counter() - started
+        self.spent[what] += self.seconds
+
+    def update(self, step: int, n_tokens: float, spike: bool, **values: float) -> None:
+        """Write the line of an update that was made and timed, and move the progress bar.
 
         Args:
             step: updates so far, this one included.
-            spent: seconds in updates since the beginning of the run.
-            tokens_per_second: of this update, over all processes.
+            n_tokens: that it read, over all processes.
+            spike: whether its loss stood out.
             values: loss, lr and so on.
         """
-        self.bar.set_postfix(
-            loss=f"{values['loss']:.3f}", tok_s=f"{tokens_per_second:,.0f}", refresh=False
-        )
+        speed = n_tokens / self.seconds
+        self.bar.set_postfix(loss=f"{values['loss']:.3f}", tok_s=f"{speed:,.0f}", refresh=False)
         self.bar.update()
-        speed, seconds = round(tokens_per_second, 1), round(spent, 3)
-        cost = self.gauge.read(tokens_per_second) if self.is_main else {}
-        self._line("metrics", step, **values, tokens_per_second=speed, seconds=seconds, **cost)
+        if self.meter is not None:
+            mark = {"spike": True} if spike else {}
+            pace = {"tokens_per_second": round(speed, 1), "seconds": round(self.spent["update"], 3)}
+            self._line("metrics.jsonl", step, **values, **mark, **pace, **self.meter(speed))
 
     def skipped(self, step: int, why: str, in_a_row: int) -> None:
         """Write that an update was not made."""
         self.bar.update()
         self.say(f"step {step}: skipped, {why} ({in_a_row} in a row)")
-        self._line("metrics", step, skipped=why, in_a_row=in_a_row)
+        self._line("metrics.jsonl", step, skipped=why, in_a_row=in_a_row)
 
     def evaluation(self, step: int, scores: dict[str, Any], complete: bool) -> None:
         """Write what an evaluation found, in the units of the folder's files.
@@ -71,23 +97,41 @@ class Journal:
         mark = {"complete": True} if complete else {}
         if "loss" in scores:
             loss, bits = scores["loss"], scores["bits_per_byte"]
-            self._line("metrics", step, val_loss=loss, val_bits_per_byte=bits, **mark)
+            self._line("metrics.jsonl", step, val_loss=loss, val_bits_per_byte=bits, **mark)
             if not complete:
                 self.say(f"step {step}: held out {loss:.3f}, {bits:.3f} bits per byte")
         if "sample" in scores:
-            self._line("samples", step, text=scores["sample"], **mark)
+            self._line("samples.jsonl", step, text=scores["sample"], **mark)
 
     def say(self, message: str) -> None:
         """Print a line on stderr, above the progress bar."""
-        if self.is_main:
+        if self.meter is not None:
             self.bar.write(message, file=sys.stderr)
 
-    def close(self) -> None:
-        """Leave the progress bar as it is, and let trackers send what they still hold."""
-        self.bar.close()
-        self.trackers.finish()
-
     def _line(self, file: str, step: int, **values: Any) -> None:
-        if self.is_main:
-            self.run.log(f"{file}.jsonl", step=step, **values)
+        if self.meter is None:
+            return
+        write_line(self.folder / file, {"step": step, **values})
+        if self.trackers is not None:
             self.trackers.log(step, **values)
+
+
+def write_line(path: Path, values: dict[str, Any]) -> None:
+    """Append a line to a `.jsonl` file.
+
+    Raises:
+        UserError: if the disk refuses.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(values) + "\n")
+
+
+def flush_logs(folder: Path) -> None:
+    """Have the system write the log lines to the disk: a checkpoint must not outlive them.
+
+    Raises:
+        UserError: if the disk refuses.
+    """
+    for path in sorted(folder.glob("*.jsonl")):
+        with writing(path):
+            flush(path)

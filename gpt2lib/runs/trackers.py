@@ -32,18 +32,14 @@ PROJECT = "gpt2lib"
 """What trackers gather runs under."""
 
 FILE = "trackers.json"
-MODULES = {
-    "tensorboard": "torch.utils.tensorboard",
-    "wandb": "wandb",
-    "trackio": "trackio",
-    "mlflow": "mlflow",
+KNOWN = {
+    "tensorboard": ("torch.utils.tensorboard", "pip install tensorboard"),
+    "wandb": ("wandb", "pip install wandb"),
+    # trackio 0.43 refuses a newer pillow
+    "trackio": ("trackio", 'pip install trackio "pillow<13"'),
+    "mlflow": ("mlflow", "pip install mlflow"),
 }
-INSTALL = {
-    "tensorboard": "pip install tensorboard",
-    "wandb": "pip install wandb",
-    "trackio": 'pip install trackio "pillow<13"',  # trackio 0.43 refuses a newer pillow
-    "mlflow": "pip install mlflow",
-}
+"""The module of each tracker, and how to get it."""
 
 
 def check_trackers(names: Iterable[str]) -> None:
@@ -56,40 +52,33 @@ def check_trackers(names: Iterable[str]) -> None:
 
     available = {str(name) for name in get_available_trackers()}
     for name in names:
+        module, way_out = KNOWN[name]
         if name not in available:
-            raise UserError(f"trackers: {name} is not installed; {INSTALL[name]}")
+            raise UserError(f"trackers: {name} is not installed; {way_out}")
         try:
-            importlib.import_module(MODULES[name])
+            importlib.import_module(module)
         except Exception as error:  # whatever a half-installed package raises
             raise UserError(
                 f"trackers: {name} is installed but cannot be imported ({_one_line(error)}); "
-                f"{INSTALL[name]}"
+                f"{way_out}"
             ) from error
 
 
 def accelerator_arguments(names: Iterable[str], folder: Path) -> dict[str, Any]:
-    """Return what `Accelerator` is to be made with, beside its other arguments.
+    """Return what `Accelerator` is to be made with for these trackers, beside other arguments.
 
-    Args:
-        names: the trackers.
-        folder: the run's folder; TensorBoard's files go into `tensorboard/` in it.
+    TensorBoard's files go into `tensorboard/` in the run's folder.
     """
     from accelerate.utils import ProjectConfiguration
 
-    if not (chosen := list(names)):
-        return {}
-    place = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tensorboard"))
-    return {"log_with": chosen, "project_config": place}
+    where = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tensorboard"))
+    return {"log_with": list(names), "project_config": where}
 
 
 class Trackers:
-    """The trackers of a run. Without any, and on all processes but the main one, it does nothing.
+    """The trackers of a run, as accelerate started them."""
 
-    Args:
-        trackers: accelerate's trackers, started.
-    """
-
-    def __init__(self, trackers: Iterable[Any] = ()) -> None:
+    def __init__(self, trackers: Iterable[Any]) -> None:
         self._trackers = list(trackers)
 
     def log(self, step: int, **values: Any) -> None:
@@ -139,7 +128,8 @@ def start_trackers(
 ) -> Trackers:
     """Begin, or go on with, the run of every tracker that the accelerator was made with.
 
-    Called on every process, as the last thing before training: it writes into the run's folder.
+    Only the main process reports. It is the last thing before training: it writes into the run's
+    folder.
 
     Args:
         accelerator: made with `accelerator_arguments`.
@@ -150,8 +140,8 @@ def start_trackers(
     Raises:
         UserError: if a tracker cannot start.
     """
-    if not config.trackers or not accelerator.is_main_process:
-        return Trackers()
+    if not accelerator.is_main_process:
+        return Trackers(())
     path = folder / FILE
     new: dict[str, Any] = {"id": uuid.uuid4().hex, "told": []}
     known = read_json(path) if path.exists() else new

@@ -1,4 +1,4 @@
-"""The processes of a run: how they meet, and what they must agree on.
+"""The processes of a run: how they meet, what they must agree on, and how they share a model.
 
 A launcher can go wrong silently: one process where two were asked for, or many that each train
 alone and write over one another. Every such case is an error here.
@@ -7,78 +7,37 @@ alone and write over one another. Every such case is an error here.
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import flat
+from gpt2lib.model.gpt import GPT
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.process import SIZES, world_size
 
 
-def wanted_device(device: str) -> str:
-    """Return the device of the settings, and for auto what the launcher says, if anything."""
-    if device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU"):
-        return "cpu"
-    return device
-
-
-def join_processes(device: str) -> PartialState:
-    """Meet the other processes, and refuse a launch that silently became many single runs.
-
-    Args:
-        device: cpu, cuda or mps.
-
-    Raises:
-        UserError: if there are fewer processes than were launched, or this one has another device.
-    """
-    _refuse_a_lone_process(os.environ)
-    # One process may prepare a large corpus while the others wait for it.
-    processes = PartialState(cpu=device == "cpu", timeout=timedelta(hours=12))
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes.num_processes != launched:
-        raise UserError(
-            f"{launched} processes were launched, but this one is one of "
-            f"{processes.num_processes}; say where to train with --device cpu or --device cuda"
-        )
-    if processes.device.type != device:
-        raise UserError(
-            f"this process already uses {processes.device.type}, not {device}; "
-            f"start a new process, or pass --device {processes.device.type}"
-        )
-    return processes
-
-
-def _refuse_a_lone_process(environ: os._Environ[str] | dict[str, str]) -> None:
+def refuse_a_lone_process(environ: Mapping[str, str] = os.environ) -> None:
     """Refuse what `accelerate launch --cpu --num_processes 2` starts: one process.
 
     Accelerate's launcher for one process then still says where the others would be met, but to
-    nobody in particular: there is an address and no WORLD_SIZE. Through MPI there is a size.
+    nobody in particular: there is an address and no number of processes. Through MPI there is one.
+
+    Raises:
+        UserError: saying how to start several.
     """
     launched_by_accelerate = "ACCELERATE_MIXED_PRECISION" in environ
-    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-    if launched_by_accelerate and "MASTER_PORT" in environ and not any(s in environ for s in sizes):
+    if launched_by_accelerate and "MASTER_PORT" in environ and not any(s in environ for s in SIZES):
         raise UserError(
             "several processes were asked for, but accelerate launch started one; on a CPU use "
             "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N (if one was "
             "meant, unset MASTER_PORT)"
         )
-
-
-def check_split(config: TrainConfig, processes: int) -> None:
-    """Refuse a global batch that does not divide evenly.
-
-    Raises:
-        UserError: with both numbers.
-    """
-    share, rest = divmod(config.batch_size, processes)
-    if rest:
-        raise UserError(f"batch_size {config.batch_size} does not divide by {processes} processes")
-    config.check_share(share, "process")
 
 
 def check_agreement(config: TrainConfig, **more: str) -> None:
@@ -108,3 +67,52 @@ def check_agreement(config: TrainConfig, **more: str) -> None:
                 f"processes 0 and {rank} would not train the same run ({shown}); start them with "
                 f"the same command, version and text, and with --out on a disk that they share"
             )
+
+
+def explain_a_lost_process(error: RuntimeError) -> None:
+    """Say it in one line when this process lost those that it computes with.
+
+    Raises:
+        UserError: in place of what the library of the connection says.
+    """
+    lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+    if lost and world_size() > 1:
+        raise UserError(
+            "another process of this run has ended, its own last line may say why; the same "
+            "command goes on from the last checkpoint"
+        ) from error
+
+
+def configure_fsdp(accelerator: Accelerator, model: GPT) -> None:
+    """Decide how FSDP2 spreads a model; whatever was configured that would not work is refused.
+
+    Each block is gathered by itself, the rest of the model with the embedding. Shares are float32,
+    and mixed precision is autocast, as without shards: FSDP's own would return the summed loss of
+    thousands of tokens in bf16, which has 8 bits for it.
+
+    Raises:
+        UserError: for FSDP1, fp16, weights kept in main memory, or FSDP's own checkpointing.
+    """
+    from torch.distributed.fsdp import CPUOffloadPolicy
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+
+    plugin, precision = accelerator.state.fsdp_plugin, accelerator.mixed_precision
+    if plugin.fsdp_version != 2:
+        raise UserError(f"fsdp_version is {plugin.fsdp_version}; set it to 2 (launch/fsdp2.yaml)")
+    if precision == "fp16":
+        raise UserError("precision fp16 does not work with FSDP here; use bf16 or fp32")
+    if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
+        raise UserError("fsdp_offload_params is not supported; set it to false")
+    if plugin.activation_checkpointing:
+        raise UserError(
+            "fsdp_activation_checkpointing renames the weights; set it to false and use "
+            "--gradient_checkpointing true"
+        )
+    plugin.mixed_precision_policy = None
+    # Every process has made the same weights already; and it would untie the tied ones.
+    plugin.cpu_ram_efficient_loading = False
+    plugin.auto_wrap_policy = transformer_auto_wrap_policy
+    plugin.transformer_cls_names_to_wrap = sorted({type(b).__name__ for b in model.transformer.h})
+    if precision == "bf16":
+        cast = torch.autocast(accelerator.device.type, torch.bfloat16)
+        model.forward = cast(model.forward)  # type: ignore[method-assign]

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from gpt2lib.config import IGNORE
-from gpt2lib.data import TokenFile, document_ids, eval_batches
+from gpt2lib.config import IGNORE, TrainConfig
+from gpt2lib.data import Prepared, TokenFile, document_ids, eval_batches
+from gpt2lib.data.loader import Loader
+from gpt2lib.generation.generator import generate
+from gpt2lib.model.gpt import GPT
+from gpt2lib.model.weights import load_weights, model_tensors
+from gpt2lib.runs.log import RunLog
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.sharded import gather, is_sharded, release
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -107,6 +114,71 @@ def _share(
     short at the end, a process gets one with nothing to score, not one that another has scored.
     """
     for first in batches:
-        turn = [first, *islice(batches, world - 1)]
+        group = [first, *islice(batches, world - 1)]
         idx, targets = first
-        yield turn[rank] if rank < len(turn) else (idx, torch.full_like(targets, IGNORE))
+        yield group[rank] if rank < len(group) else (idx, torch.full_like(targets, IGNORE))
+
+
+def _whole_model(model: GPT, accelerator: Accelerator) -> GPT | None:
+    """Return a model with whole weights for the main process, and None for the others."""
+    release(model)
+    if not any(map(is_sharded, model.parameters())):
+        return model if accelerator.is_main_process else None
+    weights = gather(model_tensors(model), accelerator.is_main_process)
+    if not accelerator.is_main_process:
+        return None
+    with torch.random.fork_rng(devices=[]):  # a new model draws weights, and they are replaced
+        copy = GPT(model.config)
+    load_weights(copy, weights, "the model that trains")
+    return copy.to(accelerator.device)
+
+
+@dataclass
+class Evaluator:
+    """Judges the model of a run while it trains, and at its end, as its settings say.
+
+    `model` is the model as it trains, `raw_model` the `GPT` inside it. Held-out text is read in
+    batches of the size of the loader's micro-batches.
+    """
+
+    model: nn.Module
+    raw_model: GPT
+    data: Prepared
+    loader: Loader
+    accelerator: Accelerator
+    config: TrainConfig
+    log: RunLog
+
+    def evaluate(self, step: int, full: bool = False) -> dict[str, Any]:
+        """Score held-out text and draw a sample; write both and return them."""
+        scores: dict[str, Any] = self.score(full)
+        if self.config.sample_tokens and (text := self.sample()) is not None:
+            scores["sample"] = text
+        self.log.evaluation(step, scores, complete=full)
+        return scores
+
+    def score(self, full: bool = False) -> dict[str, float]:
+        """Score held-out text, some or all of it; without any, return nothing."""
+        config, size, held_out = self.config, self.loader.size, self.data.val
+        if held_out is None:
+            return {}
+        limit = None if full else config.eval_batches * config.batch_size // size
+        block_size, eot = config.model.block_size, self.loader.eot
+        with self.log.timed("evaluate"):
+            return score(self.model, held_out, block_size, size, limit, self.accelerator, eot)
+
+    def sample(self) -> str | None:
+        """Continue the configured prompt, with the same random numbers each time.
+
+        Weights that are spread over processes are gathered, so every process must call it; the
+        main one gets the text, the others None.
+        """
+        config = self.config
+        with self.log.timed("evaluate"):
+            model = _whole_model(self.raw_model, self.accelerator)
+            if model is None:
+                return None
+            prompt = self.data.tokenizer.encode(config.sample_prompt)
+            idx = torch.tensor([prompt], device=self.accelerator.device)  # (1, T)
+            out = generate(model, idx, config.sample_tokens, top_k=50, seed=config.seed)
+            return str(self.data.tokenizer.decode(out[0].tolist()))

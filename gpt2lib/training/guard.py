@@ -1,15 +1,27 @@
-"""Whether a run is well: updates that must not be made, and losses that stand out.
+"""When not to go on: updates that are not finite, losses that stand out, requests to stop.
 
 One infinite number in a gradient makes every weight NaN at the next step, and a week of training
-is lost. Such an update is skipped and counted; several in a row mean that the run itself is sick.
-A loss far above the recent ones does no such harm, but is worth a line.
+is lost. Such an update is skipped and counted; several in a row stop the run. A loss far above
+the recent ones does no such harm, but is worth a line. Ctrl-C and a scheduler's SIGTERM are
+noted, and answered when the update is made.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from gpt2lib.config import TrainConfig
+from gpt2lib.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.amp import GradScaler
 
 MEMORY = 0.99
 """What a step leaves of the running mean: the mean is over about the last 100 losses."""
@@ -19,7 +31,7 @@ TRUSTED_AFTER = 50
 
 
 @dataclass
-class Health:
+class Guard:
     """What was seen so far. It is part of a checkpoint, so a resumed run judges the same.
 
     Attributes:
@@ -38,24 +50,43 @@ class Health:
     mean: float = 0.0
     variance: float = 0.0
 
-    def sickness(self, loss: float, grad_norm: float, scale: float = 1.0) -> str | None:
+    def non_finite(
+        self, loss: float, grad_norm: float, scaler: GradScaler | None = None
+    ) -> str | None:
         """Say why an update must not be made, and count it; None if it may.
 
         Args:
             loss: mean loss of the update's tokens.
             grad_norm: norm of its gradient, before clipping.
-            scale: what fp16's loss scaler multiplies the loss with. Above 1, an infinite gradient
-                may be the scale's fault: it is skipped, but the scaler lowers the scale, and
-                the run is not sick.
+            scaler: fp16's, which multiplies the loss. While its scale is above 1, an infinite
+                gradient may be the scale's fault: the update is skipped and the scale lowered,
+                but the run itself is sound.
         """
         values = {"loss": loss, "gradient": grad_norm}
-        sick = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
-        if not sick:
+        found = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+        if not found:
             self.in_a_row = 0
             return None
+        scale = 1.0
+        if scaler is not None:
+            scale = scaler.get_scale()
+            scaler.update()  # it has seen the infinite gradient
         self.skipped += 1
         self.in_a_row += not (math.isfinite(loss) and scale > 1)
-        return ", ".join(sick)
+        return ", ".join(found)
+
+    def too_many(self, step: int, reason: str, batch: Path, config: TrainConfig) -> UserError:
+        """Return what stops a run in which more than `max_skipped` updates in a row were skipped.
+
+        `step` is the last of them, `reason` is why, and `batch` the file with what it read.
+        """
+        return UserError(
+            f"{self.in_a_row} updates in a row had a loss or gradient that is not finite "
+            f"(step {step}: {reason}; max_skipped {config.max_skipped}); the weights have "
+            f"not changed since step {step - self.in_a_row}, and the last batch is in "
+            f"{batch}. Start again "
+            f"from a checkpoint with --init_from and an optim.lr below {config.optim.lr:g}"
+        )
 
     def spike(self, loss: float, threshold: float) -> bool:
         """Say whether a loss stands out from the recent ones, and add it to them.
@@ -74,6 +105,64 @@ class Health:
         self.seen += 1
         return stands_out
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return asdict(self)
+
+CAUGHT: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+if sys.platform == "win32":  # a process started in a group of its own can only be sent this one
+    CAUGHT = (*CAUGHT, signal.SIGBREAK)
+
+
+class Interrupted(Exception):
+    """A run stopped because it was asked to, and can be continued.
+
+    Attributes:
+        signum: the signal; a process that stops because another one was asked to has SIGTERM.
+        step: updates made.
+    """
+
+    def __init__(self, signum: int, run: Path, step: int) -> None:
+        self.signum = signum or int(signal.SIGTERM)
+        self.step = step
+        super().__init__(
+            f"stopped at step {step}; a checkpoint is written. "
+            f"The same command with --out {run} goes on from there"
+        )
+
+
+class StopRequest:
+    """While open, notes the first SIGINT or SIGTERM instead of dying from it.
+
+    A second one leaves at once, as the system would have it.
+
+    Attributes:
+        signum: the signal that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._before: dict[int, Any] = {}
+        self._saved: tuple[Path, int] | None = None
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # only there is it allowed
+            self._before = {number: signal.signal(number, self._note) for number in CAUGHT}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def leave_at_once(self, run: Path, step: int) -> None:
+        """From now on raise `Interrupted` when a signal comes, and now if one has come.
+
+        For work that can be dropped anywhere, because all before it is saved.
+        """
+        self._saved = run, step
+        if self.signum:
+            raise Interrupted(self.signum, run, step)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+        self.__exit__()
+        if self._saved is not None:
+            raise Interrupted(signum, *self._saved)

@@ -1,7 +1,13 @@
-"""What this machine is good at: device, precision, and how it hands out memory.
+"""What this machine is good at: device and precision, its peak, and how much of it a run uses.
 
 Nothing here happens on import. Commands and the notebooks' set-up cell call `prepare_process`
-once; the trainer asks for device and precision.
+once; the trainer asks for the rest.
+
+Model FLOPs utilisation (MFU) is the share of the device's peak that goes into the products of the
+model: tokens/s times FLOPs per token over the peak. What is computed twice, for gradient
+checkpointing, is not counted, so a run that recomputes has a lower MFU.
+
+Reference: Chowdhery et al. 2022, section 4.1 and appendix B (MFU).
 """
 
 from __future__ import annotations
@@ -13,11 +19,16 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from gpt2lib.config import TrainConfig
+from gpt2lib.estimate import gpu_peak, training_flops
 from gpt2lib.model.gpt import GPT
-from gpt2lib.utils.allocator import give_back_freed_memory, keep_freed_memory
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.process import give_back_freed_memory, keep_freed_memory
 
 logger = logging.getLogger(__name__)
+
+SIZE = 1024
+"""Rows and columns of the matrices whose product is timed on a CPU: 2·1024³ FLOPs."""
 
 
 def prepare_process() -> None:
@@ -73,17 +84,13 @@ def resolve_precision(
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device == "mps":
-        return "fp32"
-    if model is None or idx is None:
+    if device == "mps" or model is None or idx is None:
         return "fp32"
     seconds = time_precisions(model, idx)
     faster = min(seconds, key=lambda name: seconds[name])
     logger.info(
         "precision: auto → %s (one step takes %.0f ms in fp32, %.0f ms in bf16)",
-        faster,
-        seconds["fp32"] * 1000,
-        seconds["bf16"] * 1000,
+        *(faster, seconds["fp32"] * 1000, seconds["bf16"] * 1000),
     )
     return faster
 
@@ -123,3 +130,88 @@ def time_precisions(
         p.grad = gradient
     give_back_freed_memory()  # float32 took more than bf16 will, and would go on to hold it
     return {name: min(taken[1:]) for name, taken in seconds.items()}
+
+
+def peak_flops(device: str, precision: str) -> float | None:
+    """Return how many FLOP/s matrix products can reach, at most.
+
+    Of a known GPU it is what the data sheet says, of a CPU what a product of two matrices reaches
+    here and now, in less than a second.
+
+    Args:
+        device: cpu, cuda or mps.
+        precision: fp32, bf16 or fp16. On a GPU fp32 means TF32 where PyTorch was told to use it,
+            as `prepare_process` does.
+
+    Returns:
+        FLOP/s, or None if nobody knows.
+    """
+    if device == "cpu":
+        return matmul_flops(precision)
+    if device != "cuda":
+        return None
+    tf32 = precision == "fp32" and torch.get_float32_matmul_precision() != "highest"
+    return gpu_peak(torch.cuda.get_device_name(), "tf32" if tf32 else precision)
+
+
+def matmul_flops(precision: str = "fp32", seconds: float = 0.4) -> float:
+    """Measure how many FLOP/s a product of two matrices reaches on the CPU.
+
+    The threads are those that PyTorch uses now. The fastest of the products counts, because what
+    slows one down is something else on the machine.
+
+    Args:
+        precision: fp32 or bf16.
+        seconds: how long to measure, about; one product is made at least.
+    """
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    a = torch.ones(SIZE, SIZE, dtype=dtype)  # ones: no random number is drawn
+    end = time.perf_counter() + seconds
+    fastest = float("inf")
+    for _ in range(50):
+        started = time.perf_counter()
+        a @ a
+        now = time.perf_counter()
+        fastest = min(fastest, now - started)
+        if now > end:
+            break
+    return 2 * SIZE**3 / fastest
+
+
+def memory_in_use(device: str) -> int:
+    """Return the bytes a run takes: on a GPU the most its tensors took so far, else resident now.
+
+    Args:
+        device: cpu, cuda or mps.
+    """
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+class MfuMeter:
+    """Reads what a run makes of its devices; measures a CPU's peak when it is made.
+
+    Args:
+        config: the run, its precision resolved; attention is counted over the whole context.
+        device: cpu, cuda or mps.
+        processes: how many train together; those on a CPU share it.
+    """
+
+    def __init__(self, config: TrainConfig, device: str, processes: int) -> None:
+        self.device, peak = device, peak_flops(device, config.precision)
+        self.peak = peak if peak is None or device == "cpu" else peak * processes
+        self.flops_per_token = training_flops(config.model)
+
+    def __call__(self, tokens_per_second: float) -> dict[str, float]:
+        """Return `mfu`, where the peak is known, and `memory`, in bytes of this process.
+
+        The tokens are those of all processes together.
+        """
+        found: dict[str, float] = {"memory": memory_in_use(self.device)}
+        if self.peak is not None:
+            share = tokens_per_second * self.flops_per_token / self.peak
+            found = {"mfu": round(share, 4), **found}
+        return found

@@ -1,12 +1,11 @@
-"""How a run starts: from what was asked for to the objects that train."""
+"""How a run is set up: from what was asked for to the objects that train."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -23,14 +22,14 @@ from gpt2lib.config import TrainConfig
 from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.model.gpt import GPT
-from gpt2lib.runs.folder import Run
-from gpt2lib.runs.resume import earlier_choices
+from gpt2lib.runs.checkpoint import read_model_config
+from gpt2lib.runs.folder import RESOLVED, Run
 from gpt2lib.runs.trackers import accelerator_arguments, check_trackers
-from gpt2lib.training.distributed import check_agreement, check_split, join_processes, wanted_device
+from gpt2lib.training.distributed import check_agreement, configure_fsdp, refuse_a_lone_process
 from gpt2lib.training.hardware import resolve_device, resolve_precision
 from gpt2lib.training.memory import choose_micro_batch, require_room
-from gpt2lib.utils import sharded as sharding
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.process import world_size
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +37,8 @@ PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GP
 """The ways to train on which every process holds the whole model."""
 
 
-class Start(NamedTuple):
-    """What a run starts with."""
+class Setup(NamedTuple):
+    """What a run trains with."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -47,7 +46,7 @@ class Start(NamedTuple):
     model: GPT
 
 
-def start(config: TrainConfig, run: Run) -> Start:
+def set_up(config: TrainConfig, run: Run) -> Setup:
     """Prepare the data, make the model, and resolve every "auto".
 
     A resumed run takes what was resolved before, so that it goes on in the same precision.
@@ -56,107 +55,82 @@ def start(config: TrainConfig, run: Run) -> Start:
         UserError: for whatever cannot work, before anything is trained.
     """
     device = resolve_device(wanted_device(config.device))
-    check_trackers(config.trackers)
+    if config.trackers:
+        check_trackers(config.trackers)
     if config.precision == "fp16":
         resolve_precision("fp16", device)  # refuses a CPU before minutes are spent on data
     processes = join_processes(device)
     check_split(config, processes.num_processes)
     with processes.main_process_first():  # the others find the prepared files
         data = _prepare_data(config, run)
-    header, checkpoint = data.train.header, run.checkpoint and run.checkpoint.name
-    check_agreement(
-        config, source=header.source, tokenizer=header.tokenizer, checkpoint=str(checkpoint)
-    )
+    if processes.num_processes > 1:
+        header, resumed = data.train.header, run.checkpoint and run.checkpoint.name
+        check_agreement(
+            config, source=header.source, tokenizer=header.tokenizer, checkpoint=str(resumed)
+        )
     model = _make_model(config, data, run)
-    if config.sample_tokens:
-        _check_prompt(len(data.tokenizer.encode(config.sample_prompt)), model.config.block_size)
-    config = _resolve(config.replace(model=model.config), run, device, data, model)
-    precision = config.precision
-    # The state is one for the whole process, and would refuse another run's precision.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        cpu=device == "cpu",
-        # What the launcher was told of these would change the mathematics or the model's kind.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        dynamo_backend="no",
-        **accelerator_arguments(config.trackers, run.folder),
-    )
-    if accelerator.distributed_type == DistributedType.FSDP:
-        sharding.configure(accelerator, model)
-    elif accelerator.distributed_type not in PLAIN:
+    prompt = data.tokenizer.encode(config.sample_prompt) if config.sample_tokens else []
+    if len(prompt) > model.config.block_size:
         raise UserError(
-            f"{accelerator.distributed_type.value} was configured for Accelerate, but is not "
-            f"supported; choose plain data parallelism (multi-GPU) or FSDP2"
+            f"sample_prompt has {len(prompt)} tokens, but block_size is "
+            f"{model.config.block_size}; shorten it"
         )
-    elif parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.is_main_process:
-        logger.warning(
-            "FSDP was asked for, but Accelerate has it on GPUs only: every process holds the "
-            "whole model"
-        )
+    config = _resolve(config.replace(model=model.config), run, device, data, model)
+    accelerator = _make_accelerator(config, run, device, model)
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
     if accelerator.is_main_process:
-        run.write_config("config.yaml", config)
+        run.write_config(RESOLVED, config)
         for name in config.optim.unused():
             logger.warning(
                 "optim.%s is %s, but nothing reads it: optim.name is %s",
-                name,
-                getattr(config.optim, name),
-                config.optim.name,
+                *(name, getattr(config.optim, name), config.optim.name),
             )
-    return Start(config, accelerator, data, model)
+    return Setup(config, accelerator, data, model)
 
 
-@contextmanager
-def one_line_when_others_end() -> Iterator[None]:
-    """Say it in one line when this process lost those that it computes with.
+def wanted_device(device: str) -> str:
+    """Return the device of the settings, and for auto what the launcher says, if anything."""
+    if device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return "cpu"
+    return device
+
+
+def join_processes(device: str) -> PartialState:
+    """Meet the other processes, and refuse a launch that silently became many single runs.
+
+    Args:
+        device: cpu, cuda or mps.
 
     Raises:
-        UserError: in place of what the library of the connection says.
+        UserError: if there are fewer processes than were launched, or this one has another device.
     """
-    try:
-        yield
-    except RuntimeError as error:
-        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
-        if not lost or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            raise
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:  # its launcher was here
+        refuse_a_lone_process()
+    # One process may prepare a large corpus while the others wait for it.
+    processes = PartialState(cpu=device == "cpu", timeout=timedelta(hours=12))
+    if processes.num_processes != (launched := world_size()):
         raise UserError(
-            "another process of this run has ended, its own last line may say why; the same "
-            "command goes on from the last checkpoint"
-        ) from error
+            f"{launched} processes were launched, but this one is one of "
+            f"{processes.num_processes}; say where to train with --device cpu or --device cuda"
+        )
+    if processes.device.type != device:
+        raise UserError(
+            f"this process already uses {processes.device.type}, not {device}; "
+            f"start a new process, or pass --device {processes.device.type}"
+        )
+    return processes
 
 
-def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: GPT) -> TrainConfig:
-    """Replace every "auto" by what it means here, the same in every process.
+def check_split(config: TrainConfig, processes: int) -> None:
+    """Refuse a global batch that does not divide evenly.
 
-    A resumed run keeps what was chosen before, where that is still possible.
+    Raises:
+        UserError: with both numbers.
     """
-    earlier = earlier_choices(run)
-    precision = earlier.get("precision", config.precision)
-    if precision == "auto":
-        size = 8 if config.micro_batch == "auto" else config.micro_batch or config.batch_size
-        block_size = model.config.block_size
-        starts = data.train.windows(block_size, config.seed, range(min(8, size)))
-        idx, _ = batch(data.train, starts, block_size)
-        precision = resolve_precision("auto", device, model, idx)
-    resolve_precision(precision, device)  # a run that began on a GPU may go on where fp16 fails
-    (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
-    config = config.replace(precision=precision)
-    if config.micro_batch == "auto":
-        processes = PartialState().num_processes
-        share, before = config.batch_size // processes, earlier.get("micro_batch")
-        if not isinstance(before, int) or share % before:
-            before = choose_micro_batch(
-                config,
-                model,
-                share,
-                device,
-                precision,
-                processes,
-                lambda n: min(gather_object([n])),
-            )
-        config = config.replace(micro_batch=before)
-    return config
+    share, rest = divmod(config.batch_size, processes)
+    if rest:
+        raise UserError(f"batch_size {config.batch_size} does not divide by {processes} processes")
+    config.check_share(share, "process")
 
 
 def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
@@ -181,18 +155,25 @@ def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
 
 
 def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
-    """Make a new model with the configured seed, or load the one to start from."""
+    """Make a new model with the configured seed, or load the one to start from.
+
+    The weights of a run that goes on are read with the rest of its state, later.
+    """
     torch.manual_seed(config.seed)
+    shape = config.model
     if config.init_from is None:
-        wanted = config.model.replace(vocab_size=data.tokenizer.vocab_size)
+        shape = shape.replace(vocab_size=data.tokenizer.vocab_size)
         processes = PartialState()
         sharded = processes.distributed_type == DistributedType.FSDP
         shares = processes.num_processes if sharded else 1
-        require_room(wanted, processes.device.type, shares, config.optim.name == "muon")
-        model = GPT(wanted)
+        require_room(shape, processes.device.type, shares, config.optim.name == "muon")
+        model = GPT(shape)
     else:
-        origin, shape = run.checkpoint or config.init_from, config.model
-        model = load_pretrained(origin, block_size=shape.block_size, dropout=shape.dropout)
+        kept: dict[str, Any] = {"block_size": shape.block_size, "dropout": shape.dropout}
+        if run.checkpoint is None:
+            model = load_pretrained(config.init_from, **kept)
+        else:
+            model = GPT(read_model_config(run.checkpoint).replace(**kept))
         _say_whose_shape(config, model)
     model.transformer.gradient_checkpointing = config.gradient_checkpointing
     return model.train()
@@ -208,9 +189,61 @@ def _say_whose_shape(config: TrainConfig, model: GPT) -> None:
         logger.info("the model's shape is that of %s: %s", config.init_from, ", ".join(differ))
 
 
-def _check_prompt(n_tokens: int, block_size: int) -> None:
-    """Refuse a prompt of the samples that the model cannot read."""
-    if n_tokens > block_size:
+def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: GPT) -> TrainConfig:
+    """Replace every "auto" by what it means here, the same in every process.
+
+    A resumed run keeps what was chosen before, where that is still possible.
+    """
+    earlier = run.earlier_choices()
+    precision = earlier.get("precision", config.precision)
+    if precision == "auto":
+        size = 8 if config.micro_batch == "auto" else config.micro_batch or config.batch_size
+        block_size = model.config.block_size
+        starts = data.train.windows(block_size, config.seed, range(min(8, size)))
+        idx, _ = batch(data.train, starts, block_size)
+        precision = resolve_precision("auto", device, model, idx)
+    resolve_precision(precision, device)  # a run that began on a GPU may go on where fp16 fails
+    (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
+    config = config.replace(precision=precision)
+    if config.micro_batch == "auto":
+        processes = PartialState().num_processes
+        share, before = config.batch_size // processes, earlier.get("micro_batch")
+        if not isinstance(before, int) or share % before:
+
+            def agree(n: int) -> int:
+                return int(min(gather_object([n])))
+
+            before = choose_micro_batch(config, model, share, device, precision, processes, agree)
+        config = config.replace(micro_batch=before)
+    return config
+
+
+def _make_accelerator(config: TrainConfig, run: Run, device: str, model: GPT) -> Accelerator:
+    """Make Accelerate's object for these settings, whatever its launcher was told beside them.
+
+    Raises:
+        UserError: for a way to train that is not supported.
+    """
+    # The state is one for the whole process, and would refuse another run's precision.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        mixed_precision="no" if config.precision == "fp32" else config.precision,
+        cpu=device == "cpu",
+        # What the launcher was told of these would change the mathematics or the model's kind.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_backend="no",
+        **(accelerator_arguments(config.trackers, run.folder) if config.trackers else {}),
+    )
+    if accelerator.distributed_type == DistributedType.FSDP:
+        configure_fsdp(accelerator, model)
+    elif accelerator.distributed_type not in PLAIN:
         raise UserError(
-            f"sample_prompt has {n_tokens} tokens, but block_size is {block_size}; shorten it"
+            f"{accelerator.distributed_type.value} was configured for Accelerate, but is not "
+            f"supported; choose plain data parallelism (multi-GPU) or FSDP2"
         )
+    elif parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.is_main_process:
+        logger.warning(
+            "FSDP was asked for, but Accelerate has it on GPUs only: every process holds the "
+            "whole model"
+        )
+    return accelerator

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gpt2lib.config import GPTConfig, OptimConfig
+from gpt2lib.config import OptimConfig
 from gpt2lib.config.schema import flat
-from gpt2lib.data.loader import MicroBatch, micro_batch_size
+from gpt2lib.data.loader import MicroBatch
 from gpt2lib.model.gpt import GPT
 from gpt2lib.model.weights import load_optimizer, load_weights, model_tensors, optimizer_tensors
 from gpt2lib.runs import checkpoint
 from gpt2lib.runs.checkpoint import STATE
+from gpt2lib.training.guard import Guard
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import atomic_folder, read_json, write_json
-from gpt2lib.utils.sharded import gather, is_sharded, release
+from gpt2lib.utils.files import atomic_folder, read_json, write_json, writing
+from gpt2lib.utils.sharded import gather, release
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,7 +44,7 @@ class Progress:
     Attributes:
         step: updates so far, those skipped among them.
         spent: seconds in updates, in evaluations and in saving.
-        health: what `Health.to_dict` returned.
+        guard: updates skipped, and losses that stood out.
         val_loss: held-out loss at this very step, if it was evaluated.
         val_tokens: on how many tokens.
     """
@@ -52,11 +53,23 @@ class Progress:
     spent: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("update", "evaluate", "save"), 0.0)
     )
-    health: dict[str, Any] = field(default_factory=dict)
+    guard: Guard = field(default_factory=Guard)
     val_loss: float | None = None
     val_tokens: int | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values as a checkpoint's `state.json` holds them; its word is "health"."""
+        values = asdict(self)
+        return {("health" if name == "guard" else name): v for name, v in values.items()}
 
+    @classmethod
+    def from_dict(cls, about: dict[str, Any]) -> Progress:
+        """Return what `to_dict` gave, from among other entries of `state.json`."""
+        val = about["val_loss"], about["val_tokens"]
+        return cls(about["step"], about["spent"], Guard(**about["health"]), *val)
+
+
+@dataclass
 class TrainingState:
     """Weights, optimiser, random numbers and position of a run: saved and put back.
 
@@ -64,16 +77,11 @@ class TrainingState:
     of the step.
     """
 
-    def __init__(
-        self,
-        model: GPT,
-        optimizer: torch.optim.Optimizer,
-        data: Prepared,
-        accelerator: Accelerator,
-        config: TrainConfig,
-    ) -> None:
-        self.model, self.optimizer, self.data = model, optimizer, data
-        self.accelerator, self.config = accelerator, config
+    model: GPT
+    optimizer: torch.optim.Optimizer
+    data: Prepared
+    accelerator: Accelerator
+    config: TrainConfig
 
     def save(self, run: Path, progress: Progress) -> None:
         """Write a checkpoint, then delete the oldest ones. Every process must call it.
@@ -104,48 +112,32 @@ class TrainingState:
         """Write the checkpoint in this process alone, then delete the oldest ones.
 
         Raises:
-            UserError: for weights that are no numbers, which must not take a good one's place.
+            UserError: for weights that are not finite, which must not take a good one's place.
         """
-        sick = [name for name, t in tensors[checkpoint.MODEL].items() if not t.isfinite().all()]
-        if sick:
+        weights = tensors[checkpoint.MODEL]
+        bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        if bad:
             raise UserError(
-                f"the weights are not finite at step {progress.step} ({len(sick)} tensors, the "
-                f"first is {sick[0]}), so no checkpoint is written and the earlier ones stay; "
+                f"the weights are not finite at step {progress.step} ({len(bad)} tensors, the "
+                f"first is {bad[0]}), so no checkpoint is written and the earlier ones stay; "
                 "start again from one with --init_from and a lower optim.lr or optim.weight_decay"
             )
+        with atomic_folder(run / "checkpoints" / f"step-{progress.step:08d}") as folder:
+            for name, named in tensors.items():
+                checkpoint.write_tensors(folder / name, named)
+            checkpoint.write_model_config(folder, self.model.config)
+            self.data.tokenizer.save(folder / "tokenizer")
+            about = {**progress.to_dict(), **self._fingerprints(), "made_by": self._made_by()}
+            about["settings"] = self._settings()
+            if self.accelerator.scaler is not None:
+                about["scaler"] = self.accelerator.scaler.state_dict()
+            write_json(folder / STATE, about)
         try:
-            with atomic_folder(run / "checkpoints" / f"step-{progress.step:08d}") as folder:
-                for name, named in tensors.items():
-                    checkpoint.write_tensors(folder / name, named)
-                checkpoint.write_model_config(folder, self.model.config)
-                self.data.tokenizer.save(folder / "tokenizer")
-                about = {**asdict(progress), **self._fingerprints(), "made_by": self._made_by()}
-                about["settings"] = self._settings()
-                if self.accelerator.scaler is not None:
-                    about["scaler"] = self.accelerator.scaler.state_dict()
-                write_json(folder / STATE, about)
             checkpoint.prune(run, self.config.keep, self.config.keep_best)
         except OSError as error:
             raise UserError(
                 f"cannot delete old checkpoints in {run}: {error.strerror or error}"
             ) from error
-
-    def whole_model(self) -> GPT | None:
-        """Return the model for the main process to draw from, and None to the others.
-
-        Every process must call it: weights that are spread over processes are gathered.
-        """
-        is_main = self.accelerator.is_main_process
-        release(self.model)
-        if not any(map(is_sharded, self.model.parameters())):
-            return self.model if is_main else None
-        weights = gather(model_tensors(self.model), is_main)
-        if not is_main:
-            return None
-        with torch.random.fork_rng(devices=[]):  # a new model draws weights, and they are replaced
-            copy = GPT(self.model.config)
-        load_weights(copy, weights, "the model that trains")
-        return copy.to(self.accelerator.device)
 
     def save_batch(self, run: Path, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
         """Write what this process read for an update, to be looked at; return the file.
@@ -153,16 +145,15 @@ class TrainingState:
         Raises:
             UserError: if the disk refuses.
         """
-        path = run / "sick" / f"step-{step:08d}-{self.accelerator.process_index}.safetensors"
+        name = f"step-{step:08d}-{self.accelerator.process_index}.safetensors"
+        path = run / "non_finite" / name
         whole = {
             name: torch.cat([getattr(part, name) for part in micro_batches])  # (share, T)
             for name in ("idx", "targets")
         }
-        try:
+        with writing(path):
             path.parent.mkdir(exist_ok=True)
             checkpoint.write_tensors(path, whole)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         return path
 
     def load(self, folder: Path) -> Progress:
@@ -172,40 +163,9 @@ class TrainingState:
             UserError: if text or tokenizer are not those of the checkpoint, or a file is damaged.
         """
         about = read_json(folder / STATE)
-        for what, now in self._fingerprints().items():
-            if about[what] != now:
-                raise UserError(
-                    f"the {what} is not the one of {folder}: its fingerprint is {now[:12]}, the "
-                    f"checkpoint's {about[what][:12]}; use the same text and tokenizer"
-                )
-        shape = self.model.config.to_dict()
-        theirs = GPTConfig.from_dict(read_json(folder / "config.json")["model"]).to_dict()
-        changed = [
-            f"model.{name} {theirs[name]} → {shape[name]}"
-            for name in shape
-            if shape[name] != theirs[name]
-        ]
-        if changed:
-            raise UserError(
-                f"a resumed run keeps its model, but {folder} has another: {', '.join(changed)}"
-            )
-        settings, then = self._settings(), about.get("settings", {})
-        if then:  # fields that are younger than the checkpoint had today's default
-            then = flat({"optim": OptimConfig().to_dict()}) | then
-        changed = [
-            f"{name} {value} → {settings.get(name)}"
-            for name, value in then.items()
-            if value != settings.get(name)
-        ]
-        if changed:
-            raise UserError(
-                f"a resumed run keeps its settings, but {folder} has others: {', '.join(changed)}; "
-                f"--init_from {folder} starts a new run from its weights"
-            )
-        weights = checkpoint.read_tensors(folder / checkpoint.MODEL)
-        load_weights(self.model, weights, folder)
-        moments = checkpoint.read_tensors(folder / OPTIMIZER)
-        load_optimizer(self.model, self.optimizer, moments)
+        self._refuse_another_run(folder, about)
+        load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.MODEL), folder)
+        load_optimizer(self.model, self.optimizer, checkpoint.read_tensors(folder / OPTIMIZER))
         if self.accelerator.scaler is not None and "scaler" in about:
             self.accelerator.scaler.load_state_dict(about["scaler"])
         random_states = checkpoint.read_tensors(folder / RANDOM)
@@ -213,15 +173,32 @@ class TrainingState:
             _RANDOM[name.partition(".")[0]].set_rng_state(random_states[name])
         if self.accelerator.is_main_process:
             self._say_what_differs(folder, about["made_by"])
-        return Progress(**{name: about[name] for name in asdict(Progress())})
+        return Progress.from_dict(about)
+
+    def _refuse_another_run(self, folder: Path, about: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another text, another model, or other settings."""
+        for what, now in self._fingerprints().items():
+            if about[what] != now:
+                raise UserError(
+                    f"the {what} is not the one of {folder}: its fingerprint is {now[:12]}, the "
+                    f"checkpoint's {about[what][:12]}; use the same text and tokenizer"
+                )
+        theirs = checkpoint.read_model_config(folder)
+        if changed := _changes(theirs.to_dict(), self.model.config.to_dict(), "model."):
+            raise UserError(f"a resumed run keeps its model, but {folder} has another: {changed}")
+        then = about.get("settings", {})
+        if then:  # fields that are younger than the checkpoint had today's default
+            then = flat({"optim": OptimConfig().to_dict()}) | then
+        if changed := _changes(then, self._settings()):
+            raise UserError(
+                f"a resumed run keeps its settings, but {folder} has others: {changed}; "
+                f"--init_from {folder} starts a new run from its weights"
+            )
 
     def _say_what_differs(self, folder: Path, then: dict[str, Any]) -> None:
         """Log whether the numbers go on bitwise from here."""
-        changed = [
-            f"{name} {then.get(name)} → {now}"
-            for name, now in self._made_by().items()
-            if then.get(name) != now
-        ]
+        now = self._made_by()
+        changed = _changes({name: then.get(name) for name in now}, now)
         if not changed:
             logger.info("resumed from %s", folder)
             return
@@ -229,10 +206,7 @@ class TrainingState:
         logger.warning(
             "resumed from %s with %s: the order of the data and the batch of %d sequences stay, "
             "but sums are rounded otherwise%s: equal within float tolerance, not bitwise",
-            folder,
-            ", ".join(changed),
-            self.config.batch_size,
-            dropped,
+            *(folder, changed, self.config.batch_size, dropped),
         )
 
     def _made_by(self) -> dict[str, Any]:
@@ -240,7 +214,7 @@ class TrainingState:
         processes = self.accelerator.num_processes
         return {
             "processes": processes,
-            "micro_batch": micro_batch_size(self.config, processes),
+            "micro_batch": self.config.micro_batch or self.config.batch_size // processes,
             "device": self.accelerator.device.type,
             "compile": self.config.compile,
             "threads": torch.get_num_threads(),
@@ -262,3 +236,9 @@ class TrainingState:
         rank = self.accelerator.process_index
         used = {"cpu", self.accelerator.device.type}
         return {f"{kind}.{rank}": _RANDOM[kind].get_rng_state() for kind in sorted(used)}
+
+
+def _changes(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str:
+    """Name what is not as it was, with both values."""
+    changed = [(name, then[name], now.get(name)) for name in then if then[name] != now.get(name)]
+    return ", ".join(f"{prefix}{name} {before} → {after}" for name, before, after in changed)

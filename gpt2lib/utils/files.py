@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,25 +58,37 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
+def writing(what: str | Path, way_out: str = "") -> Iterator[None]:
+    """Say it in one line when the disk refuses (full, read-only).
+
+    Raises:
+        UserError: in place of an OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {what}: {error.strerror or error}{way_out}") from error
+
+
+@contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; put it in the place of `target` when the block ends well.
 
     Raises:
-        UserError: if the disk refuses (full, read-only). The old `target` is then untouched.
+        UserError: if the disk refuses. The old `target` is then untouched.
     """
     temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
     aside = target.parent / f".{target.name}.old-{os.getpid()}"
     try:
-        clear_leftovers(target.parent, target.name)
-        temporary.mkdir(parents=True)
-        yield temporary
-        _seal(temporary)
-        if target.exists():
-            target.rename(aside)
-        temporary.rename(target)
-        flush(target.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        with writing(target):
+            clear_leftovers(target.parent, target.name)
+            temporary.mkdir(parents=True)
+            yield temporary
+            _seal(temporary)
+            if target.exists():
+                target.rename(aside)
+            temporary.rename(target)
+            flush(target.parent)
     finally:
         if aside.exists() and not target.exists():
             aside.rename(target)
@@ -87,9 +99,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 def clear_leftovers(folder: Path, name: str | None = None) -> None:
     """Delete what killed writers left in a folder; put back what one had moved aside.
 
-    Args:
-        folder: where to look; nobody else may write there meanwhile.
-        name: of the file or folder that they wrote; None for any.
+    Nobody else may write there meanwhile. With a name, only what they wrote under that one.
     """
     for path in sorted(folder.glob(".*")):
         left = re.fullmatch(r"\.(.+)\.(tmp|old|gone)-\d+", path.name)
@@ -106,26 +116,41 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Delete a folder so that a crash leaves it whole or gone, never half of it."""
-    for leftover in folder.parent.glob(f".{folder.name}.gone-*"):
-        shutil.rmtree(leftover)
+    clear_leftovers(folder.parent, folder.name)
     gone = folder.parent / f".{folder.name}.gone-{os.getpid()}"
     folder.rename(gone)
     shutil.rmtree(gone)
 
 
+@contextmanager
+def file_lock(path: Path, when_busy: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it when a process ends, however it ends.
+
+    Where another process holds it, `when_busy` is called, and then the lock is waited for.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        when_busy()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _seal(folder: Path) -> None:
     """Flush every file and write the manifest that names them all."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    for path in files:
+    entries = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         flush(path)
-    entries = {
-        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256(p)}
-        for p in files
-    }
-    manifest = folder / MANIFEST
-    manifest.write_text(
-        json.dumps({"format": FORMAT, "files": entries}, indent=1), encoding="utf-8"
-    )
+        entry = {"size": path.stat().st_size, "sha256": sha256(path)}
+        entries[path.relative_to(folder).as_posix()] = entry
+    text, manifest = json.dumps({"format": FORMAT, "files": entries}, indent=1), folder / MANIFEST
+    manifest.write_text(text, encoding="utf-8")
     flush(manifest)
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
         flush(path)
@@ -150,8 +175,7 @@ def verify(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{folder} lacks {name}; {way_out}")
-        size = path.stat().st_size
-        if size != expected_size:
+        if (size := path.stat().st_size) != expected_size:
             raise UserError(f"{path} has {size} bytes instead of {expected_size}; {way_out}")
         if sha256(path) != expected_hash:
             raise UserError(f"{path} was altered: its sha256 differs from {MANIFEST}; {way_out}")
@@ -174,23 +198,67 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file in one move: whole, or as it was before."""
-    write_text(path, json.dumps(values, indent=1) + "\n")
+def read_jsonl(path: Path, key: str, strict: bool = False) -> list[dict[str, Any]]:
+    """Read a file with a JSON object a line, also while a process is still writing it.
+
+    A line is damaged if it holds no object with a whole number under `key`. It is left out, and
+    so is a last line without its end, which is still being written or was torn by a crash.
+
+    Raises:
+        UserError: if `strict`, for a damaged line before the last, with its number.
+    """
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []  # it may end in a character
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                raise ValueError("not an object")
+            if not isinstance(values.get(key), int):
+                raise ValueError(f"it has no {key}")
+        except ValueError as error:
+            if strict and number < len(lines):
+                raise UserError(f"{path}, line {number} is damaged: {error}") from error
+            continue
+        found.append(values)
+    return found
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) file of fields.
+
+    Raises:
+        UserError: if it is not YAML, or holds something else.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold fields such as 'steps: 100'")
+    return values
+
+
+def write_json(path: Path, values: Any, **style: Any) -> None:
+    """Write a JSON file as `write_text` does; `style` goes to `json.dumps`, with an indent of 1."""
+    write_text(path, json.dumps(values, **{"indent": 1, **style}) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one move: whole, or as it was before.
 
     Raises:
-        UserError: if the disk refuses (full, read-only). The old file is then untouched.
+        UserError: if the disk refuses. The old file is then untouched.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        flush(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path):
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            flush(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

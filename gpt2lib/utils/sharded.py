@@ -14,15 +14,8 @@ Reference: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (FSDP).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
-
-from gpt2lib.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -79,38 +72,3 @@ def like(tensor: Tensor, place: Tensor) -> Tensor:
     assert isinstance(place, DTensor)
     there = tensor.to(place.device)
     return distribute_tensor(there, place.device_mesh, place.placements, src_data_rank=None)
-
-
-def configure(accelerator: Accelerator, model: Any) -> None:
-    """Decide how FSDP2 spreads a model; whatever was configured that would not work is refused.
-
-    Each block is gathered by itself, the rest of the model with the embedding. Shares are float32,
-    and mixed precision is autocast, as without shards: FSDP's own would return the summed loss of
-    thousands of tokens in bf16, which has 8 bits for it.
-
-    Raises:
-        UserError: for FSDP1, fp16, weights kept in main memory, or FSDP's own checkpointing.
-    """
-    from torch.distributed.fsdp import CPUOffloadPolicy
-    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
-
-    plugin, precision = accelerator.state.fsdp_plugin, accelerator.mixed_precision
-    if plugin.fsdp_version != 2:
-        raise UserError(f"fsdp_version is {plugin.fsdp_version}; set it to 2 (launch/fsdp2.yaml)")
-    if precision == "fp16":
-        raise UserError("precision fp16 does not work with FSDP here; use bf16 or fp32")
-    if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
-        raise UserError("fsdp_offload_params is not supported; set it to false")
-    if plugin.activation_checkpointing:
-        raise UserError(
-            "fsdp_activation_checkpointing renames the weights; set it to false and use "
-            "--gradient_checkpointing true"
-        )
-    plugin.mixed_precision_policy = None
-    # Every process has made the same weights already; and it would untie the tied ones.
-    plugin.cpu_ram_efficient_loading = False
-    plugin.auto_wrap_policy = transformer_auto_wrap_policy
-    plugin.transformer_cls_names_to_wrap = sorted({type(b).__name__ for b in model.transformer.h})
-    if precision == "bf16":
-        device = accelerator.device.type
-        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)

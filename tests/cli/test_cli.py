@@ -40,9 +40,8 @@ def speech(n_lines: int, seed: int = 0) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def no_tracebacks(private_cache: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPT2LIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("GPT2LIB_DEBUG", raising=False)
         yield
 
@@ -663,7 +662,7 @@ def test_lengthen_that_is_stopped_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from gpt2lib.training.signals import Interrupted
+    from gpt2lib.training.guard import Interrupted
 
     def stop(*_: object) -> Path:
         raise Interrupted(signal.SIGINT, tmp_path / "stage-1", 3)

@@ -17,7 +17,7 @@ from gpt2lib.cli.doctor import Finding
 from gpt2lib.cli.watching import duration
 from gpt2lib.config import GPTConfig, TrainConfig, preset_names
 from gpt2lib.estimate import gpu_peak, training_flops
-from gpt2lib.training import mfu as speed
+from gpt2lib.training import hardware as speed
 from gpt2lib.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -225,8 +225,10 @@ def test_peaks_go_by_the_whole_name(name: str, precision: str, peak: float | Non
 def test_mfu_counts_no_recomputation() -> None:
     config = GPTConfig(block_size=64, n_layer=2, n_head=2, n_embd=32, vocab_size=300)
     flops = training_flops(config)
-    assert speed.mfu(1000.0, config, 4000.0 * flops) == pytest.approx(0.25)
-    assert speed.mfu(1000.0, config, None) is None
+    meter = speed.MfuMeter(TrainConfig(model=config, precision="fp32"), "mps", 2)
+    assert meter.peak is None and set(meter(1000.0)) == {"memory"}
+    meter.peak = 4000.0 * flops
+    assert meter(1000.0)["mfu"] == pytest.approx(0.25)
 
 
 def test_the_peak_of_a_cpu_is_measured_and_memory_is_resident() -> None:
@@ -242,8 +244,8 @@ def test_the_peak_of_a_cpu_is_measured_and_memory_is_resident() -> None:
 def test_timing_an_update_leaves_random_state_alone() -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    config, size = speed.CPU_SHAPES["narrow"]
-    assert speed.update_seconds(config, size, "fp32", seconds=0.0) > 0
+    config, size = forecast.CPU_SHAPES["narrow"]
+    assert forecast.update_seconds(config, size, "fp32", seconds=0.0) > 0
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -254,7 +256,7 @@ def made_up(call: float, flop: float) -> dict[str, Any]:
     """A speed test of a machine on which a layer's call and a FLOP have these prices."""
     spent = {
         name: call * (config.n_layer + 1) + flop * size * config.block_size * training_flops(config)
-        for name, (config, size) in speed.CPU_SHAPES.items()
+        for name, (config, size) in forecast.CPU_SHAPES.items()
     }
     return {"device": "cpu", "update_seconds": spent}
 
@@ -386,11 +388,11 @@ def test_every_check_answers_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_speed_test_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = GPTConfig(block_size=16, n_layer=1, n_head=1, n_embd=16, vocab_size=300)
-    monkeypatch.setitem(speed.CPU_SHAPES, "wide", (tiny, 2))
+    monkeypatch.setitem(forecast.CPU_SHAPES, "wide", (tiny, 2))
     monkeypatch.setattr(speed, "SIZE", 64)
     found = forecast.speed_test("cpu", seconds=0.01)
     assert found["device"] == "cpu" and found["precision"] in ("fp32", "bf16")
-    for name, (config, size) in speed.CPU_SHAPES.items():
+    for name, (config, size) in forecast.CPU_SHAPES.items():
         tokens = size * config.block_size
         assert found["tokens_per_second"][name] == pytest.approx(
             tokens / found["update_seconds"][name]

@@ -122,7 +122,7 @@ def test_what_as_shipped_means(
     peer: str, device: str, tuned: bool, bf16: bool, compiled: bool, keeps: bool,
 ) -> None:  # fmt: skip
     called: list[bool] = []
-    monkeypatch.setattr("gpt2lib.utils.allocator.keep_freed_memory", lambda: called.append(True))
+    monkeypatch.setattr("gpt2lib.utils.process.keep_freed_memory", lambda: called.append(True))
     spec: dict[str, Any] = {"peer": peer, "device": device, "tuned": tuned}
     worker.prepare(spec)
     assert (spec["bf16"], spec["compile"], bool(called)) == (bf16, compiled, keeps)

@@ -13,17 +13,17 @@ def small_files(rank: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
 
 
-def sick_on_one_rank(rank: int) -> None:
+def nan_on_one_rank(rank: int) -> None:
     """Make the loss of rank 1, and of no other, NaN in its fifth micro-batch."""
     from gpt2lib.model.gpt import GPT
 
     forward, calls = GPT.forward, [0]
 
-    def sick(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def with_nan(self: Any, *args: Any, **kwargs: Any) -> Any:
         out = forward(self, *args, **kwargs)
         calls[0] += self.training
         if self.training and rank == 1 and calls[0] == 5:
             return out[0] * float("nan"), out[1]
         return out
 
-    GPT.forward = sick  # type: ignore[method-assign]
+    GPT.forward = with_nan  # type: ignore[method-assign]

@@ -89,17 +89,19 @@ def kind(path: Any, *_: Any) -> str:
 def install(points: Points) -> None:
     """Make places of everything that a run does."""
     from gpt2lib.model.gpt import GPT
-    from gpt2lib.runs import checkpoint
-    from gpt2lib.runs.folder import Run
+    from gpt2lib.runs import checkpoint, folder, log
     from gpt2lib.training import loop as trainer
-    from gpt2lib.training import state as training_state
+    from gpt2lib.training.evaluation import Evaluator
+    from gpt2lib.training.state import TrainingState
     from gpt2lib.utils import files as storage
 
-    for name in ("update", "save", "score", "sample", "finish"):
+    for name in ("update", "save", "finish"):
         points.around(trainer.Trainer, name, name)
-    points.around(training_state.TrainingState, "load", "load")
+    for name in ("score", "sample"):
+        points.around(Evaluator, name, name)
+    points.around(TrainingState, "load", "load")
     points.around(checkpoint, "prune", "pruning")
-    points.around(Run, "forget_after", "forgetting lines")
+    points.around(folder, "forget_after", "forgetting lines")
     points.around(storage, "flush", lambda path: f"fsync of {kind(path)}")
     for name in ("rename", "replace"):
         points.around(Path, name, lambda p, target: f"rename of {kind(p)} to {kind(target)}")
@@ -108,7 +110,7 @@ def install(points: Points) -> None:
     _between_micro_batches(points, trainer.Trainer, GPT)
     _torn_tensors(points, checkpoint)
     _torn_text(points)
-    _torn_line(points, Run)
+    _torn_line(points, log)
 
 
 def _inside_removal(points: Points) -> None:
@@ -163,21 +165,21 @@ def _torn_text(points: Points) -> None:
     Path.write_text = write_text  # type: ignore[method-assign,assignment]
 
 
-def _torn_line(points: Points, run_class: Any) -> None:
-    original = run_class.log
+def _torn_line(points: Points, log: Any) -> None:
+    original = log.write_line
 
-    def log(self: Any, file: str, **values: Any) -> None:
-        due = points.due(f"half of a line of {file}")
+    def write_line(path: Path, values: dict[str, Any]) -> None:
+        due = points.due(f"half of a line of {path.name}")
         if due and points.what in ("kill", "ENOSPC"):
-            with (self.folder / file).open("a", encoding="utf-8") as lines:
+            with path.open("a", encoding="utf-8") as lines:
                 lines.write('{"step": ' + str(values["step"])[:1])
         if due and points.what.startswith("E"):
             Path.open = lambda *_, **__: points.strike()  # type: ignore[method-assign]
         elif due:
             points.strike()
-        original(self, file, **values)
+        original(path, values)
 
-    run_class.log = log
+    log.write_line = write_line
 
 
 PHASES = {

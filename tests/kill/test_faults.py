@@ -15,8 +15,8 @@ Injected here:
 - SIGTERM and SIGINT: in an update, an evaluation, a save, the last evaluation, while starting; on
   one rank and on both; twice.
 
-The same faults on single functions are in test_storage.py and test_checkpoint.py, NaN and
-infinity on one process in test_trainer.py, SIGKILL in test_kill.py.
+The same faults on single functions are in test_files.py and test_checkpoint.py, NaN and
+infinity on one process in test_guard.py, SIGKILL in test_kill.py.
 """
 
 from __future__ import annotations
@@ -305,13 +305,13 @@ def test_a_signal_to_one_rank_or_to_all_stops_them_all(
     check_stopped(pair, out, ended, 143)
 
 
-# ── sickness ────────────────────────────────────────────────────────────────────────────────────
+# ── not finite ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow
 def test_a_nan_on_one_rank_is_skipped_by_all(pair: Lab, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    prepare = ("kill_faults:sick_on_one_rank",)
+    prepare = ("kill_faults:nan_on_one_rank",)
     ended = pair.server.train(pair.config, out, prepare=prepare, ranks=2)
     assert ended.codes == [0, 0], ended.lines
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))

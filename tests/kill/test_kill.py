@@ -9,7 +9,7 @@ hash with an uninterrupted run: weights, optimiser, random state, position, loss
 result, settings, and the names of all files, so that nothing is left lying.
 
 What SIGKILL cannot show is the order in which data reaches the disk, since the system still
-writes what a dead process handed it: that order is checked in test_storage.py.
+writes what a dead process handed it: that order is checked in test_files.py.
 """
 
 from __future__ import annotations

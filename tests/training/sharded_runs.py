@@ -19,10 +19,10 @@ import accelerate
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from gpt2lib.config import OptimConfig, TrainConfig
-from gpt2lib.data import loader as feed
-from gpt2lib.training import setup as start
+from gpt2lib.data import loader
+from gpt2lib.training import setup
+from gpt2lib.training.guard import Interrupted
 from gpt2lib.training.loop import Trainer, train
-from gpt2lib.training.signals import Interrupted
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -61,7 +61,7 @@ def sharded(**options: Any) -> Iterator[None]:
         made.state.distributed_type, made.state.fsdp_plugin = DistributedType.FSDP, plugin
         return made
 
-    with mock.patch.object(start, "Accelerator", accelerator):
+    with mock.patch.object(setup, "Accelerator", accelerator):
         yield
 
 
@@ -91,7 +91,7 @@ def train_until(step: int, settings: TrainConfig, folder: Path) -> None:
 def main(folder: Path) -> None:
     """Make every run with shards, and those that begin or end with them."""
     text = folder / "verse.txt"
-    with mock.patch.object(feed, "batch", split.uneven):
+    with mock.patch.object(loader, "batch", split.uneven):
         with sharded():
             for name, changes in RUNS.items():
                 train(config(text, **changes), folder / f"sharded-{name}")

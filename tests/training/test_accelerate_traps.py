@@ -10,7 +10,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from gpt2lib.config import GPTConfig, TrainConfig
-from gpt2lib.data.loader import Feed
+from gpt2lib.data.loader import Loader
 from gpt2lib.model.gpt import GPT
 from gpt2lib.model.weights import load_weights, model_tensors
 from gpt2lib.runs import checkpoint
-from gpt2lib.runs.resume import open_run
 from gpt2lib.runs.trackers import check_trackers
 from gpt2lib.training.evaluation import score
 from gpt2lib.training.loop import Trainer, train
@@ -41,11 +40,7 @@ from gpt2lib.utils.files import verify
 STEPS = 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPT2LIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(autouse=True)
@@ -82,9 +77,10 @@ def config(text: Path, **changes: Any) -> TrainConfig:
     return TrainConfig.from_dict({**values, **changes})
 
 
-def trainer(text: Path, folder: Path, **changes: Any) -> Trainer:
-    wanted = config(text, **changes)
-    return Trainer(wanted, open_run(folder, wanted))
+@pytest.fixture
+def trainer(opened: Callable[[TrainConfig, Path], Trainer]) -> Callable[..., Trainer]:
+    """Make trainers of a text, a folder and changed settings."""
+    return lambda text, folder, **changes: opened(config(text, **changes), folder)
 
 
 def updates(run: Path) -> list[dict[str, Any]]:
@@ -112,7 +108,9 @@ def test_backward_divides_by_what_the_launcher_was_told(
         assert got == wanted and len(got) == STEPS
 
 
-def test_accumulate_drops_the_last_partial_window(text: Path, tmp_path: Path) -> None:
+def test_accumulate_drops_the_last_partial_window(
+    text: Path, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
     model = nn.Linear(1, 1)
     stepped = []
@@ -123,20 +121,22 @@ def test_accumulate_drops_the_last_partial_window(text: Path, tmp_path: Path) ->
     AcceleratorState._reset_state(reset_partial_state=True)
     run = trainer(text, tmp_path / "run")
     device, data = torch.device("cpu"), run.data
-    whole = Feed(run.config, data, 0, 1, device).micro_batches(3)[0].idx  # (4, T)
+    whole = Loader(run.config, data, 0, 1, device).micro_batches(3)[0].idx  # (4, T)
     for processes, size in ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1)):
-        feeds = [
-            Feed(run.config.replace(micro_batch=size), data, rank, processes, device)
+        loaders = [
+            Loader(run.config.replace(micro_batch=size), data, rank, processes, device)
             for rank in range(processes)
         ]
-        read = torch.cat([part.idx for feed in feeds for part in feed.micro_batches(3)])
+        read = torch.cat([part.idx for loader in loaders for part in loader.micro_batches(3)])
         assert torch.equal(read, whole)
 
 
 # ── order of the data ───────────────────────────────────────────────────────────────────────
 
 
-def test_skipping_batches_resumes_in_another_order(text: Path, tmp_path: Path) -> None:
+def test_skipping_batches_resumes_in_another_order(
+    text: Path, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
     loader = Accelerator(cpu=True).prepare(DataLoader(list(range(64)), shuffle=True))
     torch.manual_seed(1)
     seen: list[int] = []
@@ -149,13 +149,13 @@ def test_skipping_batches_resumes_in_another_order(text: Path, tmp_path: Path) -
     assert len(resumed) == 54 and resumed != seen[10:]  # the trap
     AcceleratorState._reset_state(reset_partial_state=True)
     run = trainer(text, tmp_path / "run")
-    before = run.feed.micro_batches(2)[0].idx
+    before = run.loader.micro_batches(2)[0].idx
     state = torch.get_rng_state()
     torch.manual_seed(99)
-    fresh = Feed(run.config, run.data, 0, 1, torch.device("cpu"))
+    fresh = Loader(run.config, run.data, 0, 1, torch.device("cpu"))
     assert torch.equal(fresh.micro_batches(2)[0].idx, before)
     torch.set_rng_state(state)
-    run.feed.micro_batches(3)
+    run.loader.micro_batches(3)
     assert torch.equal(torch.get_rng_state(), state)  # reading draws nothing, so dropout stays
 
 
@@ -163,7 +163,7 @@ def test_skipping_batches_resumes_in_another_order(text: Path, tmp_path: Path) -
 
 
 def test_save_state_deletes_before_it_saves(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: Callable[..., Trainer]
 ) -> None:
     def full_disk(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -211,7 +211,9 @@ def test_tied_weights_lose_a_key(text: Path, tmp_path: Path) -> None:
     assert torch.equal(other.lm_head.weight, model.lm_head.weight)
 
 
-def test_compiled_models_have_other_names(text: Path, tmp_path: Path) -> None:
+def test_compiled_models_have_other_names(
+    text: Path, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
     model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=8, vocab_size=9, block_size=8))
     assert all(name.startswith("_orig_mod.") for name in torch.compile(model).state_dict())
     run = trainer(text, tmp_path / "run", compile=True)
@@ -222,7 +224,9 @@ def test_compiled_models_have_other_names(text: Path, tmp_path: Path) -> None:
     assert plain.raw_model._compiled_call_impl is None
 
 
-def test_a_truncated_random_state_is_found(text: Path, tmp_path: Path) -> None:
+def test_a_truncated_random_state_is_found(
+    text: Path, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
     """`load_state` goes on without it, and every dropped activation is another one."""
     run = trainer(text, tmp_path / "run")
     run.update()
@@ -246,7 +250,11 @@ def test_fp16_on_a_cpu_is_ignored(text: Path, tmp_path: Path) -> None:
 
 
 def test_fsdp_on_a_cpu_is_ignored(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trainer: Callable[..., Trainer],
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
@@ -266,7 +274,7 @@ def test_a_missing_tracker_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_accelerate_config_was_told_of_compiling_is_not_taken(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: Callable[..., Trainer]
 ) -> None:
     """Or a run would be compiled that says it was not."""
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
@@ -288,7 +296,7 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 from torch.utils.data import DataLoader
 from gpt2lib import load_config, train
-from gpt2lib.runs.resume import open_run
+from gpt2lib.runs.folder import open_run
 from gpt2lib.training.loop import Trainer
 
 folder, settings, port = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -314,8 +322,8 @@ def many(config):
     loader = accelerator.prepare(DataLoader(list(range(5)), batch_size=1))
     read = torch.cat([accelerator.gather(batch) for batch in loader])
     found["read"] = sorted(read.tolist())
-    run = Trainer(config, open_run(folder / "score", config))
-    found["score"] = run.score(full=True)
+    with open_run(folder / "score", config) as run:
+        found["score"] = Trainer(config, run).evaluator.score(full=True)
     train(config, folder / "two")
     (folder / f"found-{os.environ['RANK']}.json").write_text(json.dumps(found))
 
@@ -357,14 +365,16 @@ def test_a_prepared_scheduler_steps_once_for_each_process(two: Path, text: Path)
     assert [line["lr"] for line in updates(two / "two")] == wanted
 
 
-def test_even_batches_repeat_samples(two: Path, text: Path, tmp_path: Path) -> None:
+def test_even_batches_repeat_samples(
+    two: Path, text: Path, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
     assert found(two)["read"] == [0, 0, 1, 2, 3, 4]  # the trap: a sample more, to make it even
     run = trainer(text, tmp_path / "run", micro_batch=2)
-    held_out, size = run.data.val, run.feed.size
+    held_out, size = run.data.val, run.loader.size
     assert held_out is not None
     windows = -(-(len(held_out) - 1) // 16)
     assert -(-windows // size) % 2 == 1  # an odd number of batches for two processes
-    alone = run.score(full=True)
+    alone = run.evaluator.score(full=True)
     for rank in (0, 1):
         ours = found(two, rank)["score"]
         assert ours["tokens"] == alone["tokens"] == len(held_out) - 1
@@ -372,7 +382,9 @@ def test_even_batches_repeat_samples(two: Path, text: Path, tmp_path: Path) -> N
         assert ours["bits_per_byte"] == pytest.approx(alone["bits_per_byte"], abs=1e-6)
 
 
-def test_every_process_passes_through_the_model_as_often(text: Path, tmp_path: Path) -> None:
+def test_every_process_passes_through_the_model_as_often(
+    text: Path, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
     """Or one with a share of the weights would wait for the other for ever."""
 
     class Rank:

@@ -21,6 +21,7 @@ from accelerate.utils import DistributedType
 from gpt2lib.cli import main
 from gpt2lib.config import TrainConfig
 from gpt2lib.training import distributed as processes
+from gpt2lib.training import setup
 from gpt2lib.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -209,15 +210,15 @@ def test_what_accelerates_launcher_for_one_process_sets(
     _, environ = prepare_simple_launcher_cmd_env(args)
     if refused:
         with pytest.raises(UserError, match="accelerate launch started one"):
-            processes._refuse_a_lone_process(environ)
-    processes._refuse_a_lone_process({**environ, "WORLD_SIZE": "2"})
+            processes.refuse_a_lone_process(environ)
+    processes.refuse_a_lone_process({**environ, "WORLD_SIZE": "2"})
     if not refused:
-        processes._refuse_a_lone_process(environ)
+        processes.refuse_a_lone_process(environ)
 
 
 def test_an_address_alone_is_no_launch() -> None:
-    processes._refuse_a_lone_process({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"})
-    processes._refuse_a_lone_process({})
+    processes.refuse_a_lone_process({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"})
+    processes.refuse_a_lone_process({})
 
 
 def test_processes_that_disagree_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,10 +240,10 @@ def test_processes_that_disagree_are_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_accelerate_use_cpu_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    assert processes.wanted_device("auto") == "cpu"
-    assert processes.wanted_device("cuda") == "cuda"  # what the run says goes first
+    assert setup.wanted_device("auto") == "cpu"
+    assert setup.wanted_device("cuda") == "cuda"  # what the run says goes first
     monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
-    assert processes.wanted_device("auto") == "auto"
+    assert setup.wanted_device("auto") == "auto"
 
 
 # ── configurations ──────────────────────────────────────────────────────────────────────────
@@ -286,7 +287,6 @@ def test_the_fsdp_configuration_becomes_the_plugin_that_is_supported(
 
     from gpt2lib.config import GPTConfig
     from gpt2lib.model.gpt import GPT
-    from gpt2lib.utils import sharded as sharding
 
     file = str(CONFIGURATIONS / "fsdp2.yaml")
     parsed = launch_command_parser().parse_args(["--config_file", file, "train.py"])
@@ -300,7 +300,7 @@ def test_the_fsdp_configuration_becomes_the_plugin_that_is_supported(
     accelerator = mock.Mock(mixed_precision="no")
     accelerator.state.fsdp_plugin = plugin
     model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=8, vocab_size=8, block_size=8))
-    sharding.configure(accelerator, model)
+    processes.configure_fsdp(accelerator, model)
     assert plugin.transformer_cls_names_to_wrap == ["Block"]
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,9 +19,10 @@ import torch
 from accelerate.utils import FullyShardedDataParallelPlugin
 
 from gpt2lib import load_pretrained
-from gpt2lib.data import loader as feed
+from gpt2lib.data import loader
 from gpt2lib.model.gpt import GPT
 from gpt2lib.runs.checkpoint import checkpoints, read_tensors
+from gpt2lib.training.distributed import configure_fsdp
 from gpt2lib.training.loop import train
 from gpt2lib.utils import sharded as sharding
 from gpt2lib.utils.errors import UserError
@@ -32,12 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import sharded_runs
 from sharded_runs import RUNS, STOP, config, split, train_until
 
-
-@pytest.fixture(scope="module", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPT2LIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All runs: those with shards, and the same without in one process."""
     folder = tmp_path_factory.mktemp("sharding")
     text = split.write_text(folder)
-    with mock.patch.object(feed, "batch", split.uneven):
+    with mock.patch.object(loader, "batch", split.uneven):
         for name in ("plain", "bf16", "muon"):
             train(config(text, **RUNS[name]), folder / f"one-{name}")
         train_until(STOP, config(text), folder / "one-then-sharded")
@@ -147,7 +142,7 @@ def test_what_would_not_work_is_refused(
     accelerator = mock.Mock(mixed_precision=precision)
     accelerator.state.fsdp_plugin = plugin
     with pytest.raises(UserError, match=message):
-        sharding.configure(accelerator, mock.Mock())
+        configure_fsdp(accelerator, mock.Mock())
 
 
 def test_whole_tensors_stay_as_they_are() -> None:

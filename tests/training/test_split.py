@@ -6,15 +6,14 @@ The cases, and the table of their differences, are those of benchmarks/split.py.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from gpt2lib.config import IGNORE
-from gpt2lib.data import loader as feed
-from gpt2lib.runs.resume import open_run
+from gpt2lib.data import loader
+from gpt2lib.runs.folder import open_run
 from gpt2lib.training.loop import Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -22,12 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import split
 from split import BATCH, REFERENCE, STEPS, Case, cases, difference, outcome
 
-
-@pytest.fixture(scope="module", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPT2LIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +55,11 @@ def test_the_samples_have_different_numbers_of_targets(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or else a mean of means would pass; and the micro-batches differ as well as the halves."""
-    monkeypatch.setattr(feed, "batch", split.uneven)
+    monkeypatch.setattr(loader, "batch", split.uneven)
     settings = split.config(Case(1, 4, False), folder / "verse.txt")
-    run = Trainer(settings, open_run(tmp_path / "run", settings))
-    targets = torch.cat([part.targets for part in run.feed.micro_batches(0)])  # (8, T)
+    with open_run(tmp_path / "run", settings) as run:
+        read = Trainer(settings, run).loader.micro_batches(0)
+    targets = torch.cat([micro_batch.targets for micro_batch in read])  # (8, T)
     counts = (targets != IGNORE).sum(1)
     assert len(counts) == BATCH and len(set(counts.tolist())) > BATCH // 2
     parts = counts.view(4, 2).sum(1)

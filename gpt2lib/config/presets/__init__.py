@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpt2lib.config.training import TrainConfig
 from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.files import read_yaml
 
 PRESETS = Path(__file__).parent
 """Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
@@ -37,13 +38,4 @@ def load_config(name_or_path: str) -> TrainConfig:
     Raises:
         UserError: if there is none, it is not YAML, or a field is wrong.
     """
-    import yaml
-
-    path = preset_path(name_or_path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold fields such as 'steps: 100'")
-    return TrainConfig.from_dict(values)
+    return TrainConfig.from_dict(read_yaml(preset_path(name_or_path)))

@@ -55,7 +55,7 @@ INPUTS_AND_TARGETS = Exercise(
     notebook="02",
     title="What goes in, and what should come out",
     signature="my_inputs_and_targets(tokens, starts, block_size)",
-    reference="gpt2lib.data.batches:batch",
+    reference="gpt2lib.data.loader:batch",
     adapt=_of_a_row,
     cases=lambda: [case(_row(12), [3, 6, 1], 4), case(_row(30, 1), [10, 2], 6)],
     hints=[
@@ -314,11 +314,11 @@ CYCLE_WALKING = Exercise(
 
 
 def _numbers(samples: Function) -> Function:
-    """Ask the library's `Feed` which samples it would read, without any data."""
+    """Ask the library's `Loader` which samples it would read, without any data."""
 
     def of_a_process(step: int, batch_size: int, rank: int, processes: int) -> list[int]:
-        feed = SimpleNamespace(batch_size=batch_size, rank=rank, share=batch_size // processes)
-        return list(samples(feed, step))
+        loader = SimpleNamespace(batch_size=batch_size, rank=rank, share=batch_size // processes)
+        return list(samples(loader, step))
 
     return of_a_process
 
@@ -342,7 +342,7 @@ SAMPLES_OF_A_PROCESS = Exercise(
     notebook="02",
     title="Who reads what",
     signature="my_samples(step, batch_size, rank, processes)",
-    reference="gpt2lib.data.loader:Feed.samples",
+    reference="gpt2lib.data.loader:Loader.samples",
     adapt=_numbers,
     cases=lambda: [
         case(step, batch_size, rank, processes)

@@ -224,10 +224,10 @@ def _samples(step: int, batch_size: int, rank: int, processes: int) -> list[int]
     return list(range(first, first + share))
 
 
-def _feed_samples(samples: Function) -> Function:
+def _samples_read(samples: Function) -> Function:
     def of(step: int, batch_size: int, rank: int, processes: int) -> list[int]:
-        feed = SimpleNamespace(batch_size=batch_size, share=batch_size // processes, rank=rank)
-        return list(samples(feed, step))
+        loader = SimpleNamespace(batch_size=batch_size, share=batch_size // processes, rank=rank)
+        return list(samples(loader, step))
 
     return of
 
@@ -237,8 +237,8 @@ SHARE = Exercise(
     notebook="10",
     title="The same samples on any number of processes",
     signature="my_samples(step, batch_size, rank, processes)",
-    reference="gpt2lib.data.loader:Feed.samples",
-    adapt=_feed_samples,
+    reference="gpt2lib.data.loader:Loader.samples",
+    adapt=_samples_read,
     cases=lambda: [case(0, 8, 0, 1), case(3, 8, 0, 1), case(5, 8, 1, 2), case(2, 12, 2, 3)],
     hints=[
         "The batch is that of all processes together: update 0 reads the samples 0 to "

@@ -1,11 +1,29 @@
-"""How the C library hands out memory. Nothing but the standard library is imported here."""
+"""This process: which of those that train together, and how the C library hands it memory.
+
+Nothing but the standard library is imported here.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's names, from malloc.h
+
+
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where a launcher says how many processes it started: torchrun's and accelerate's, then MPI's."""
+
+
+def rank() -> int:
+    """Return which of the processes this is, from 0, as the launcher says; alone it is 0."""
+    return int(os.environ.get("RANK") or 0)
+
+
+def world_size() -> int:
+    """Return how many processes there are on all machines, as the launcher says; alone it is 1."""
+    return int(os.environ.get(SIZES[0]) or 1)
 
 
 def keep_freed_memory() -> bool:

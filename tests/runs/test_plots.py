@@ -12,8 +12,18 @@ from typing import Any
 import pytest
 
 from gpt2lib.cli import main
-from gpt2lib.runs.compare import draw_runs, labels, points, table
-from gpt2lib.runs.plots import BLUE, ORANGE, _draw, read_metrics, smooth, write_report
+from gpt2lib.cli.watching import table
+from gpt2lib.runs.plots import (
+    BLUE,
+    ORANGE,
+    draw_report,
+    draw_runs,
+    labels,
+    points,
+    read_metrics,
+    smooth,
+    write_report,
+)
 from gpt2lib.utils.errors import UserError
 
 CONFIG = "batch_size: 4\nmodel: {block_size: 250}\n"
@@ -100,7 +110,7 @@ def test_the_axes_are_labelled_and_the_data_is_all_there(run: Path) -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    _draw(axes, lines(), run)
+    draw_report(axes, run)
     assert axes.get_title() == "plays"
     assert axes.get_xlabel() == "update (step)"
     assert axes.get_ylabel() == "loss (nats per token)"
@@ -131,7 +141,7 @@ def test_drawing_leaves_matplotlib_s_global_state_alone(run: Path) -> None:
 # ── several runs ────────────────────────────────────────────────────────────────────────────────
 
 
-SICK = [
+BAD = [
     {"step": 61, "skipped": "loss nan", "in_a_row": 1},
     {"step": 62, "skipped": "gradient inf", "in_a_row": 2},
     {"step": 63, "loss": 9.0, "lr": 1e-3, "grad_norm": 5.0, "seconds": 63, "spike": True},
@@ -141,11 +151,11 @@ SICK = [
 
 @pytest.fixture
 def two(run: Path) -> list[Path]:
-    """A healthy run, and one with skipped updates, a spike, and slower updates."""
-    other = run.parent / "deeper" / "sick"
+    """A run without, and one with skipped updates, a spike, and slower updates."""
+    other = run.parent / "deeper" / "bad"
     other.mkdir(parents=True)
     rows = [{**line, "tokens_per_second": 500.0} if "loss" in line else line for line in lines()]
-    text = "".join(json.dumps(line) + "\n" for line in [*rows, *SICK])
+    text = "".join(json.dumps(line) + "\n" for line in [*rows, *BAD])
     (other / "metrics.jsonl").write_text(text, encoding="utf-8")
     (other / "config.yaml").write_text("batch_size: 2\nmodel: {block_size: 250}\n")
     return [run, other]
@@ -180,15 +190,15 @@ def test_runs_are_named_without_the_folders_they_share(tmp_path: Path) -> None:
 
 
 def test_the_table_counts_what_happened(two: list[Path]) -> None:
-    well, sick = table(two)
-    assert (well["run"], sick["run"]) == ("plays", "deeper/sick")
-    assert (well["steps"], well["skipped"], well["spikes"]) == (60, 0, 0)
-    assert (sick["steps"], sick["skipped"], sick["spikes"]) == (64, 2, 1)
-    assert sick["loss"] == 1.5 and sick["tokens_per_second"] == 500.0
-    assert well["tokens_per_second"] is None
+    good, bad = table(two)
+    assert (good["run"], bad["run"]) == ("plays", "deeper/bad")
+    assert (good["steps"], good["skipped"], good["spikes"]) == (60, 0, 0)
+    assert (bad["steps"], bad["skipped"], bad["spikes"]) == (64, 2, 1)
+    assert bad["loss"] == 1.5 and bad["tokens_per_second"] == 500.0
+    assert good["tokens_per_second"] is None
     evaluated = [line for line in lines() if "val_loss" in line]
     best = min(evaluated, key=lambda line: line["val_loss"])
-    assert (well["val_loss"], well["at_step"]) == (best["val_loss"], best["step"])
+    assert (good["val_loss"], good["at_step"]) == (best["val_loss"], best["step"])
 
 
 @pytest.fixture
@@ -216,9 +226,9 @@ def test_curves_differ_in_colour_and_dash_and_carry_their_names(
     assert axes.get_xlabel() == "tokens trained on (millions)"
     assert axes.get_ylabel() == "loss (nats per token)"
     named = {line.get_label(): line for line in axes.get_lines() if line.get_label()[0] != "_"}
-    assert list(named) == ["plays", "plays, held out", "deeper/sick", "deeper/sick, held out"]
+    assert list(named) == ["plays", "plays, held out", "deeper/bad", "deeper/bad, held out"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(named)
-    first, second = named["plays"], named["deeper/sick"]
+    first, second = named["plays"], named["deeper/bad"]
     assert first.get_color() != second.get_color()
     assert first.get_linestyle() != second.get_linestyle()
     assert named["plays, held out"].get_color() == first.get_color()
@@ -256,7 +266,7 @@ def test_the_command_draws_and_prints(
     out = capsys.readouterr().out.splitlines()
     assert out[0].split()[:3] == ["run", "steps", "last"]
     assert out[2].split() == [
-        "deeper/sick",
+        "deeper/bad",
         "64",
         "1.5000",
         out[2].split()[3],

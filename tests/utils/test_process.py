@@ -1,4 +1,4 @@
-"""How the C library hands out memory: kept when it is freed, given back when that is asked."""
+"""Which process this is, and memory: kept when it is freed, given back when that is asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 RUN = """
 import json, sys
 from pathlib import Path
-from gpt2lib.utils.allocator import give_back_freed_memory, keep_freed_memory
+from gpt2lib.utils.process import give_back_freed_memory, keep_freed_memory
 
 def resident():
     rows = dict(r.split(":", 1) for r in Path("/proc/self/status").read_text().splitlines())
@@ -46,9 +46,20 @@ def test_freed_memory_is_kept_until_it_is_given_back(how: str) -> None:
 
 
 def test_another_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpt2lib.utils import allocator
+    from gpt2lib.utils import process
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(allocator.ctypes, "CDLL", None)
-    assert allocator.keep_freed_memory() is False
-    allocator.give_back_freed_memory()
+    monkeypatch.setattr(process.ctypes, "CDLL", None)
+    assert process.keep_freed_memory() is False
+    process.give_back_freed_memory()
+
+
+def test_a_launcher_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpt2lib.utils.process import rank, world_size
+
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert (rank(), world_size()) == (0, 1)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert (rank(), world_size()) == (1, 2)

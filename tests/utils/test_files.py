@@ -10,7 +10,17 @@ import pytest
 
 from gpt2lib.utils import files as storage
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import atomic_folder, expand, read_json, verify, write_json, write_text
+from gpt2lib.utils.files import (
+    atomic_folder,
+    expand,
+    file_lock,
+    read_json,
+    read_jsonl,
+    read_yaml,
+    verify,
+    write_json,
+    write_text,
+)
 
 
 def fill(folder: Path, text: str = "new") -> None:
@@ -256,3 +266,74 @@ def test_a_home_folder_is_put_in_place_and_an_unknown_user_is_one_line(tmp_path,
     assert expand(Path("runs") / "~") == Path("runs") / "~"
     with refused("~no-such-user/x begins with ~no-such-user, but no such user"):
         expand("~no-such-user/x")
+
+
+# ── lines, fields and locks ─────────────────────────────────────────────────────────────────────
+
+
+def test_lines_are_read_while_one_is_written(tmp_path):
+    path = tmp_path / "x.jsonl"
+    assert read_jsonl(path, "step") == []
+    path.write_bytes(b'{"step": 1}\n\n{"step": 2, "text": "\xc3\xa4"}\n{"step": 3, "te\xc3')
+    wanted = [{"step": 1}, {"step": 2, "text": "ä"}]
+    assert read_jsonl(path, "step") == read_jsonl(path, "step", strict=True) == wanted
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"step": 1, "lo', b"[1]", b'{"a": 1}', b'{"step": "x"}', b"\xff"]
+)
+def test_a_damaged_line_is_left_out_or_named(tmp_path, line):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
+    assert read_jsonl(path, "step") == [{"step": 1}, {"step": 2}]
+    with refused("x.jsonl, line 2 is damaged"):
+        read_jsonl(path, "step", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(b"a: [", "is not YAML"), (b"\xff", "is not YAML"), (b"- 1", "must hold fields")],
+)
+def test_bad_yaml_is_one_line(tmp_path, text, says):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(text)
+    with refused(f"x.yaml {says}"):
+        read_yaml(path)
+    path.write_text("a: {b: 1}", encoding="utf-8")
+    assert read_yaml(path) == {"a": {"b": 1}}
+
+
+def test_json_is_written_in_the_asked_style(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": "ä"})
+    assert path.read_bytes() == b'{\n "a": "\\u00e4"\n}\n'
+    write_json(path, {"a": "ä"}, indent=None, ensure_ascii=False)
+    assert path.read_text(encoding="utf-8") == '{"a": "ä"}\n'
+
+
+def test_a_lock_is_held_by_one_and_let_go_of(tmp_path):
+    def busy():
+        raise UserError("busy")
+
+    for _ in range(2):
+        with file_lock(tmp_path / "lock"), refused("busy"), file_lock(tmp_path / "lock", busy):
+            pass
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    import threading
+
+    mine, told = file_lock(tmp_path / "lock"), threading.Event()
+    mine.__enter__()
+    got = []
+
+    def wait():
+        with file_lock(tmp_path / "lock", told.set):
+            got.append(True)
+
+    other = threading.Thread(target=wait)
+    other.start()
+    assert told.wait(10) and not got
+    mine.__exit__(None, None, None)
+    other.join(10)
+    assert got

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import config
 from torch import Tensor, nn
 
-from gpt2lib.config import DataConfig
+from gpt2lib.config import DataConfig, TrainConfig
 from gpt2lib.data import TokenFile, prepare
 from gpt2lib.data.sources import corpus_from_texts
 from gpt2lib.training.evaluation import score
+from gpt2lib.training.loop import Trainer
 from gpt2lib.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+
+Opened = Callable[[TrainConfig, Path], Trainer]
 
 
 class Constant(nn.Module):
@@ -57,3 +64,16 @@ def test_a_single_token_cannot_be_scored(tmp_path: Path) -> None:
     assert len(tokens) == 1
     with pytest.raises(UserError, match=r"needs at least 2 tokens; .* has 1"):
         score(Constant(1.0), tokens, block_size=4)
+
+
+def test_an_evaluation_reads_the_same_text_whatever_the_micro_batch(
+    text: Path, tmp_path: Path, opened: Opened
+) -> None:
+    few = config(text, eval_batches=1, data={"val_fraction": 0.5})
+    read = []
+    for size in (1, 2, 4):
+        run = tmp_path / str(size)
+        model = few.replace(micro_batch=size)
+        read.append(opened(model, run).evaluator.evaluate(0))
+    assert read[0]["tokens"] == 4 * 16
+    assert [r["loss"] for r in read] == pytest.approx([read[0]["loss"]] * 3, abs=1e-5)

@@ -118,14 +118,6 @@ def test_a_tracker_that_breaks_on_import_is_refused(
         check_trackers(["wandb"])
 
 
-def test_without_trackers_nothing_is_written(tmp_path: Path) -> None:
-    assert accelerator_arguments((), tmp_path) == {}
-    trackers = begin(tmp_path)
-    trackers.log(1, loss=1.0)
-    trackers.finish()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_numbers_arrive_with_their_step_and_text_does_not(service: Service, tmp_path: Path) -> None:
     trackers = begin(tmp_path, "wandb", "mlflow")
     trackers.log(7, loss=2.5, spike=True, skipped="loss nan", ids=[1, 2])
