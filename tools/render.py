@@ -29,7 +29,7 @@ import nbformat
 from common import FIGURES, NOTEBOOKS, REPO, closed_room, copy_for_run, find_notebooks
 from figure_list import README, figure_list, figures_of
 
-from gpt2lib.cli.doctor import check_load
+from gpt2lib.cli.checks import check_load
 from gpt2lib.cli.forecast import MINUTES as MINUTES_FILE
 from gpt2lib.course.sources import listing_of, resolve
 

@@ -9,29 +9,30 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from gpt2lib import __version__
-from gpt2lib.cli.output import logging_restored
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.process import rank
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("training", "train a model, or go on with a run"),
-    "generate": ("using", "stream text from a run, a checkpoint or GPT-2"),
-    "evaluate": ("using", "loss, perplexity and bits per byte on held-out text"),
-    "export": ("using", "write a run as a folder that transformers opens"),
-    "convert": ("converting", "a longer context, shared heads or a window for a trained model"),
-    "lengthen": ("converting", "train a model on with longer and longer texts, in stages"),
-    "prepare": ("preparing", "turn text into token files, once"),
-    "estimate": ("preparing", "parameters, FLOPs and memory before any of it is spent"),
-    "plot": ("watching", "draw runs into one figure, and print a table of them"),
-    "doctor": ("watching", "what is missing on this machine, and how long runs take on it"),
-    "course": ("learning", "the exercises of the notebooks, and how many are done"),
+COMMANDS = {
+    "train": "train a model, or go on with a run",
+    "generate": "stream text from a run, a checkpoint or GPT-2",
+    "evaluate": "loss, perplexity and bits per byte on held-out text",
+    "export": "write a run as a folder that transformers opens",
+    "convert": "a longer context, shared heads or a window for a trained model",
+    "lengthen": "train a model on with longer and longer texts, in stages",
+    "prepare": "turn text into token files, once",
+    "estimate": "parameters, FLOPs and memory before any of it is spent",
+    "plot": "draw runs into one figure, and print a table of them",
+    "doctor": "what is missing on this machine, and how long runs take on it",
+    "course": "the exercises of the notebooks, and how many are done",
 }
-"""Each command: the module of this package that holds the function of that name, a summary."""
+"""Each command, which is a function in the module of its name, and a summary."""
 
 USAGE = """usage: gpt2lib COMMAND [options]
        gpt2lib COMMAND --help
@@ -51,7 +52,7 @@ BAD_INPUT, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
 
 def help_text() -> str:
     """Return what `gpt2lib --help` prints."""
-    rows = "\n".join(f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items())
+    rows = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
     return f"{USAGE}\ncommands:\n{rows}\n\n{EXAMPLES}"
 
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with logging_restored():
+        with _messages_shown():
             return _dispatch(arguments)
     except UserError as error:
         return _refuse(str(error))
@@ -97,9 +98,26 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
         raise UserError(f"unknown command {name!r}{hint}")
-    module = importlib.import_module(f"gpt2lib.cli.{COMMANDS[name][0]}")
+    module = importlib.import_module(f"gpt2lib.cli.{name}")
     code: int = getattr(module, name)(rest)
     return code
+
+
+@contextmanager
+def _messages_shown() -> Iterator[None]:
+    """Show the library's messages on stderr as plain lines while a command runs.
+
+    Of several processes only the first shows more than errors.
+    """
+    logger, handler = logging.getLogger("gpt2lib"), logging.StreamHandler()
+    before = logger.level
+    logger.setLevel(logging.INFO if rank() == 0 else logging.ERROR)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:  # Python code may call a command and go on
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _refuse(message: str) -> int:

@@ -9,24 +9,27 @@ import hashlib
 import os
 import platform
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterable
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
 
+from gpt2lib.cli.installed import (
+    Finding,
+    check_accelerate,
+    check_kernel,
+    check_packages,
+    check_python,
+)
 from gpt2lib.data.sources.named import TINY_FILE, TINY_SHA256, cache_dir
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import expand
 
-Status = Literal["ok", "warning", "problem"]
 GB = 1e9
-RAM_NEEDED, RAM_WANTED = 1.0, 2.5
+RAM = 1.0, 2.5
 """GB that must be, and had better be, free: `make train` took at most 1.6 GB of resident memory, as
 `/usr/bin/time -v gpt2lib train cpu` prints it, and a notebook's kernel holds some more."""
 
-DISK_NEEDED, DISK_WANTED = 0.2, 2.0
+DISK = 0.2, 2.0
 """GB that must be, and had better be, free: the checkpoints of the preset cpu take at most 0.1 GB,
 as `gpt2lib estimate cpu` says, and those of GPT-2 small 4.5 GB."""
 
@@ -34,93 +37,14 @@ BUSY = 30
 """Percent of the cores in use, above which times say more about other programs than about us."""
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at.
-
-    Attributes:
-        name: what it is about.
-        status: ok, warning (something will be slower or missing), or problem.
-        said: what was found.
-        advice: what to do about it; empty if ok.
-    """
-
-    name: str
-    status: Status
-    said: str
-    advice: str = ""
-
-
-def check_python() -> Finding:
-    """Compare this Python with what the package asks for."""
-    from packaging.specifiers import SpecifierSet
-
-    version = platform.python_version()
-    try:
-        wanted = metadata.metadata("gpt2lib")["Requires-Python"]
-    except metadata.PackageNotFoundError:
-        return Finding("Python", "warning", version, "gpt2lib is not installed: pip install -e .")
-    if SpecifierSet(wanted or "").contains(version, prereleases=True):
-        return Finding("Python", "ok", version)
-    return Finding("Python", "problem", f"{version}, but {wanted} is needed", "make PYTHON=…")
-
-
-def check_packages(requirements: Iterable[str] | None = None) -> list[Finding]:
-    """Compare the installed packages with the package's requirements.
-
-    Args:
-        requirements: such as "numpy>=2"; by default those of the installed gpt2lib. One under an
-            extra ("; extra == 'lab'") is only a warning; those of dev are not looked at.
-    """
-    from packaging.requirements import Requirement
-
-    if requirements is None:
-        try:
-            requirements = metadata.requires("gpt2lib") or []
-        except metadata.PackageNotFoundError:
-            advice = "install it: pip install -e ."
-            return [Finding("packages", "warning", "gpt2lib is not installed", advice)]
-    wrong: list[Finding] = []
-    count = 0
-    for requirement in map(Requirement, requirements):
-        needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if not needed and not (
-            requirement.marker and requirement.marker.evaluate({"extra": "lab"})
-        ):
-            continue
-        count += 1
-        status: Status = "problem" if needed else "warning"
-        advice = f'pip install "{requirement.name}{requirement.specifier}"'
-        try:
-            version = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            wrong.append(Finding(requirement.name, status, "not installed", advice))
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            said = f"{version}, but {requirement.specifier} is needed"
-            wrong.append(Finding(requirement.name, status, said, advice))
-    return wrong or [Finding("packages", "ok", f"{count} as required")]
-
-
-def check_kernel() -> Finding:
-    """Look whether a notebook would run in this Python."""
-    advice = "make lab, or: python -m ipykernel install --sys-prefix --name python3"
-    try:
-        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-    except ImportError:
-        way = "pip install jupyterlab ipykernel, if you want the notebooks"
-        return Finding("notebook kernel", "warning", "jupyter is not installed", way)
-    try:
-        found = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
-        return Finding("notebook kernel", "warning", "there is no kernel python3", advice)
-    # Jupyter puts its own Python for a bare "python". Links are not followed: the Python of a
-    # virtual environment is a link, and its place is what makes it that environment's.
-    bare = {"python", "python3", f"python{sys.version_info.major}.{sys.version_info.minor}"}
-    ours = found in bare or Path(found).parent.absolute() == Path(sys.executable).parent.absolute()
-    if ours:
-        return Finding("notebook kernel", "ok", "python3 is this Python")
-    said = f"python3 is {found}, not {sys.executable}"
-    return Finding("notebook kernel", "warning", said, advice)
+def _room(
+    name: str, said: str, free: float, limits: tuple[float, float], problem: str, warning: str
+) -> Finding:
+    """Compare the GB that are free with those that must be, and with those that had better be."""
+    must, better = limits
+    if free < must:
+        return Finding(name, "problem", said, problem)
+    return Finding(name, "warning", said, warning) if free < better else Finding(name, "ok", said)
 
 
 def check_memory() -> Finding:
@@ -130,13 +54,8 @@ def check_memory() -> Finding:
     memory = psutil.virtual_memory()
     free = memory.available / GB
     said = f"{free:.1f} of {memory.total / GB:.1f} GB free"
-    if free < RAM_NEEDED:
-        return Finding(
-            "memory", "problem", said, "close other programs, or make batch_size smaller"
-        )
-    if free < RAM_WANTED:
-        return Finding("memory", "warning", said, "close other notebooks before a full training")
-    return Finding("memory", "ok", said)
+    smaller = "close other programs, or make batch_size smaller"
+    return _room("memory", said, free, RAM, smaller, "close other notebooks before a full training")
 
 
 def check_folder(name: str, folder: Path, advice: str) -> Finding:
@@ -156,12 +75,8 @@ def check_folder(name: str, folder: Path, advice: str) -> Finding:
         free = shutil.disk_usage(there).free / GB
     except OSError as error:
         return Finding(name, "problem", f"{folder}: cannot write ({error.strerror})", advice)
-    said = f"{folder}, {free:.1f} GB free"
-    if free < DISK_NEEDED:
-        return Finding(name, "problem", said, f"make room, or {advice}")
-    if free < DISK_WANTED:
-        return Finding(name, "warning", said, "checkpoints of larger models need more")
-    return Finding(name, "ok", said)
+    said, more = f"{folder}, {free:.1f} GB free", "checkpoints of larger models need more"
+    return _room(name, said, free, DISK, f"make room, or {advice}", more)
 
 
 def check_cores() -> Finding:
@@ -253,30 +168,6 @@ def check_tiny() -> Finding:
             return Finding(name, "problem", f"{path} holds something else", "delete it")
     advice = f"the ladder downloads it; offline, put {TINY_FILE} into $GPT2LIB_DATA"
     return Finding(name, "warning", "not on this machine", advice)
-
-
-def check_accelerate() -> Finding:
-    """Say what `accelerate launch` would do by itself."""
-    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
-
-    name, path = "accelerate", Path(default_config_file)
-    if not path.is_file():
-        said = "no default configuration; `accelerate launch` starts one process for each GPU"
-        return Finding(name, "ok", said)
-    try:
-        config = load_config_from_file(str(path))
-        kind = str(getattr(config.distributed_type, "value", config.distributed_type))
-    except Exception as error:  # whatever the file makes it raise
-        said = f"{path} cannot be read ({str(error).splitlines()[0]})"
-        return Finding(name, "problem", said, "run `accelerate config`, or delete it")
-    where = "the CPU" if getattr(config, "use_cpu", False) else "the GPU, where there is one"
-    said = (
-        f"`accelerate launch` reads {path}: {kind}, {config.num_processes} "
-        f"process{'es' * (config.num_processes != 1)}, on {where}"
-    )
-    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
-        return Finding(name, "warning", said, "give `accelerate launch` another --config_file")
-    return Finding(name, "ok", said)
 
 
 def check_allocator() -> Finding:

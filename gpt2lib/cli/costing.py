@@ -9,61 +9,29 @@ import math
 import re
 from typing import Any
 
-from gpt2lib.cli.options import Parser
 from gpt2lib.config import TrainConfig
 from gpt2lib.estimate import count_parameters, resolved_model
-from gpt2lib.estimate.budget import MFU, Cluster, budget, memory_per_gpu
+from gpt2lib.estimate.budget import Cluster, budget, memory_per_gpu
 from gpt2lib.estimate.fit import setting_of
-from gpt2lib.estimate.gpus import GPUS, MEMORY
 from gpt2lib.utils.errors import UserError
 
 ASSUMED = ("gpus", "mfu", "efficiency", "price")
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options; all of them are unset by default."""
-    names = ", ".join(f"{name} ({MEMORY[name] / 1e9:.0f} GB)" for name, _ in GPUS)
-    parser.add_argument(
-        "--tokens",
-        metavar="COUNT",
-        help="train on so many, such as 300B, or 20x for 20 a parameter; sets steps",
-    )
-    parser.add_argument(
-        "--gpu", metavar="NAME", help=f"time and memory on GPUs of this kind: {names}"
-    )
-    parser.add_argument("--gpus", type=int, metavar="N", help="how many; by default 1")
-    parser.add_argument(
-        "--mfu",
-        type=float,
-        metavar="SHARE",
-        help=f"share of its peak that a GPU reaches; an assumption, by default {MFU}",
-    )
-    parser.add_argument(
-        "--efficiency",
-        type=float,
-        metavar="SHARE",
-        help="share of that which many GPUs keep; an assumption, by default 1 for one GPU, 0.95 "
-        "for up to 8, 0.9 for more",
-    )
-    parser.add_argument(
-        "--price", type=float, metavar="AMOUNT", help="of a GPU for an hour, in your currency"
-    )
-
-
-def read_cluster(values: dict[str, Any]) -> Cluster | None:
+def read_cluster(gpu: str | None, assumed: dict[str, Any]) -> Cluster | None:
     """Return the GPUs that were asked for, None without `--gpu`.
 
     Raises:
         UserError: for an option that needs `--gpu`, or a value that cannot be.
     """
-    given = {name: values[name] for name in ASSUMED if values[name] is not None}
-    if values["gpu"] is None:
+    given = {name: value for name, value in assumed.items() if value is not None}
+    if gpu is None:
         if given:
             raise UserError(f"--{next(iter(given))} needs --gpu, such as --gpu H100")
         return None
     try:
-        return Cluster(values["gpu"], **given)
+        return Cluster(gpu, **given)
     except UserError as error:
         raise UserError(f"--{error}" if not str(error).startswith("unknown") else error) from None
 

@@ -1,47 +1,69 @@
-"""`gpt2lib plot` and `gpt2lib doctor`: how runs went, and what this machine is fit for."""
+"""`gpt2lib plot`: how runs went."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.cli.options import Parser
-from gpt2lib.cli.output import print_json, print_table, set_up_logging
+from gpt2lib.cli.terminal import Options
+from gpt2lib.runs.plots import (
+    X_LABELS,
+    Y_LABELS,
+    draw_runs,
+    labels,
+    points,
+    read_metrics,
+    write_report,
+)
 from gpt2lib.utils.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Plot(Options):
+    """Draw one metric of several runs into one figure, and print a table.
+
+    One run without options gets its loss.png drawn anew.
+
+    Attributes:
+        runs: the folder of a run; several may be given.
+        x: step, tokens or seconds; by default step.
+        y: the metric; by default loss.
+        smooth: updates a curve is averaged over.
+        out: the figure's file; by default compare-Y.png here.
+    """
+
+    usage = "RUN [RUN ...] [--x NAME] [--y NAME] [--out FILE.png]"
+    arguments = ("runs",)
+    notes = f"Metrics: {', '.join(Y_LABELS)}."
+
+    runs: tuple[str, ...]
+    x: str | None = None
+    y: str | None = None
+    smooth: int | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, name, valid in (("x", self.x, X_LABELS), ("y", self.y, Y_LABELS)):
+            if name is not None and name not in valid:
+                hint = nearest(name, valid) or f"; there are {', '.join(valid)}"
+                raise UserError(f"--{option} cannot be {name!r}{hint}")
+        self.check_at_least_one("smooth")
 
 
 def plot(argv: list[str]) -> int:
     """Run `gpt2lib plot RUN [RUN ...]`: draw runs into one figure, and print a table of them."""
-    from gpt2lib.runs.plots import X_LABELS, Y_LABELS, draw_runs, write_report
+    options, _ = Plot.read(argv)
 
-    parser = Parser(
-        "plot",
-        "RUN [RUN ...] [--x NAME] [--y NAME] [--out FILE.png]",
-        "Draw one metric of several runs into one figure, and print a table. One run without "
-        "options gets its loss.png drawn anew.",
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--x", default=None, help=f"{', '.join(X_LABELS)}; by default step")
-    parser.add_argument("--y", default=None, help=f"{', '.join(Y_LABELS)}; by default loss")
-    parser.add_argument("--smooth", type=int, default=None, help="updates a curve is averaged over")
-    parser.add_argument("--out", default=None, metavar="FILE", help="by default compare-Y.png here")
-    values = parser.read(argv)
-    for option, valid in (("x", X_LABELS), ("y", Y_LABELS)):
-        if values[option] is not None and values[option] not in valid:
-            hint = nearest(values[option], valid) or f"; there are {', '.join(valid)}"
-            raise UserError(f"--{option} cannot be {values[option]!r}{hint}")
-    if values["smooth"] is not None and values["smooth"] < 1:
-        raise UserError(f"--smooth must be at least 1, not {values['smooth']}")
-    set_up_logging()
-    runs = values["runs"]
-    if len(runs) == 1 and all(values[name] is None for name in ("x", "y", "smooth", "out")):
+    runs = options.runs
+    if len(runs) == 1 and options == Plot(runs):
         figure = write_report(runs[0])
     else:
-        x, y = values["x"] or "step", values["y"] or "loss"
-        out = Path(values["out"] or f"compare-{y}.png")
-        figure = draw_runs(runs, out, x, y, values["smooth"])
+        x, y = options.x or "step", options.y or "loss"
+        out = Path(options.out or f"compare-{y}.png")
+        figure = draw_runs(runs, out, x, y, options.smooth)
     print("\n".join(aligned(_cells(table(runs)))))
     print(f"\nfigure: {figure}")
     return 0
@@ -57,8 +79,6 @@ def table(runs: Sequence[str | Path]) -> list[dict[str, Any]]:
     Raises:
         UserError: if a folder is no run.
     """
-    from gpt2lib.runs.plots import labels, points, read_metrics
-
     rows = []
     for name, run in zip(labels(runs), map(Path, runs), strict=True):
         metrics = read_metrics(run)
@@ -104,69 +124,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
         lines.append("  ".join(cells))
     return lines
-
-
-def doctor(argv: list[str]) -> int:
-    """Run `gpt2lib doctor [--json]`: check this machine, and say how long runs take on it."""
-    parser = Parser(
-        "doctor",
-        "[--json]",
-        "Check what gpt2lib needs on this machine, time it for five seconds, and say how long "
-        "presets and notebooks will take. The exit code is 1 if there is a problem.",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    parser.add_argument("--runs", default="runs", help="where runs are kept")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto: what is timed")
-    values = parser.read(argv)
-    set_up_logging()
-    from gpt2lib.cli import doctor as checks
-    from gpt2lib.cli import forecast
-    from gpt2lib.training.hardware import prepare_process
-
-    prepare_process()
-    findings = checks.examine(values["runs"])
-    test = forecast.speed_test(values["device"])
-    on_cpu = test if test["device"] == "cpu" else forecast.speed_test("cpu")
-    presets, notebooks = forecast.preset_minutes(test), forecast.notebook_minutes(on_cpu)
-    problems = sum(finding.status == "problem" for finding in findings)
-    if values["json"]:
-        found = [finding._asdict() for finding in findings]
-        minutes = {"presets": presets, "notebooks": notebooks}
-        print_json({"checks": found, "speed": test, "minutes": minutes, "problems": problems})
-        return min(problems, 1)
-    print_table({f"{f.status:<8} {f.name}": _said(f.said, f.advice) for f in findings})
-    print("\n" + "\n".join(_speed_lines(test)))
-    print("\nMinutes of training on this machine, evaluations and samples on top:")
-    print_table({f"  {name}": duration(minutes) for name, minutes in presets.items()})
-    print("\nTime to run a notebook in full mode:")
-    print_table({f"  {number}": duration(minutes) for number, minutes in notebooks.items()})
-    print(f"\n{problems} problem{'s' * (problems != 1)}")
-    return min(problems, 1)
-
-
-def _said(said: str, advice: str) -> str:
-    return f"{said} → {advice}" if advice else said
-
-
-def _speed_lines(test: Mapping[str, Any]) -> list[str]:
-    """Say what the speed test found."""
-    flops = [
-        f"{value / 1e9:,.0f} GFLOP/s in {name}" if value else f"peak in {name} unknown"
-        for name, value in test["flops"].items()
-    ]
-    speeds = test["tokens_per_second"]
-    return [
-        f"matrix products on {test['device']}: {', '.join(flops)}",
-        f"training: {speeds['narrow']:,.0f} tokens/s (shape of smoke), "
-        f"{speeds['wide']:,.0f} tokens/s (the wide model, in {test['precision']})",
-    ]
-
-
-def duration(minutes: float) -> str:
-    """Write a time in the unit that suits it, no more exactly than it is known."""
-    for unit, size in (("years", 525_960), ("days", 1440), ("hours", 60), ("minutes", 1)):
-        if minutes >= 1.5 * size:
-            count = minutes / size
-            return f"{count:,.0f} {unit}" if count >= 10 else f"{count:.2g} {unit}"
-    seconds = max(1, round(minutes * 60))
-    return f"{seconds} second{'s' * (seconds != 1)}"

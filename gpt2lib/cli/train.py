@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.cli.options import Parser, positional, preset_values, train_config
-from gpt2lib.cli.output import is_main_process, print_table, scores_table, set_up_logging
-from gpt2lib.config import TrainConfig, preset_names
+from gpt2lib.cli.terminal import Options, command_line, print_table, scores_table
+from gpt2lib.config import TrainConfig, load_config, preset_names
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.process import world_size
+from gpt2lib.utils.process import rank, world_size
 
-DESCRIPTION = """
-Train a GPT-2, or go on with a run. Everything goes into one folder: metrics, samples, checkpoints,
-the loss curve and the result. Ctrl-C writes a checkpoint first; the same command goes on from it.
-"""
+OFTEN = (
+    *("steps", "batch_size", "micro_batch", "seed", "precision", "device", "init_from"),
+    *("data.source", "data.tokenizer", "data.vocab_size"),
+    *("model.n_layer", "model.n_head", "model.n_embd", "model.block_size"),
+    *("optim.name", "optim.lr", "optim.warmup_steps"),
+)
+"""The fields that are changed most."""
+
+
+@dataclass(frozen=True)
+class Train(Options):
+    """Train a GPT-2, or go on with a run.
+
+    Everything goes into one folder: metrics, samples, checkpoints, the loss curve and the result.
+    Ctrl-C writes a checkpoint first; the same command goes on from it.
+
+    Attributes:
+        preset: the name of a preset, or a YAML file.
+        out: the run's folder; by default runs/ and the preset's name.
+        resume: auto goes on with the run in that folder, never wants a new one, a checkpoint's
+            path goes on from there.
+    """
+
+    usage = "PRESET_OR_YAML [--out DIR] [--resume auto|never|PATH] [--any.field value]"
+    arguments = ("preset",)
+    config = TrainConfig
+    often = OFTEN
+    notes = f"Presets: {', '.join(preset_names())}."
+
+    preset: str = ""
+    out: str | None = None
+    resume: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.preset:
+            names = ", ".join(preset_names())
+            raise UserError(f"train needs a preset or a YAML file; presets: {names}")
+
+    @classmethod
+    def defaults(cls, words: Sequence[str]) -> TrainConfig:
+        """Return the preset's values."""
+        return load_config(words[0]) if words else TrainConfig()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.out or f"runs/{Path(self.preset).stem}")
 
 
 def train(argv: list[str]) -> int:
     """Run `gpt2lib train PRESET_OR_YAML [--out DIR] [--resume ...] [--any.field value]`."""
-    values = _parse(argv)
-    preset, out = values["preset"], values["out"]
-    config = train_config(values)
-    folder = Path(out or f"runs/{Path(preset).stem}")
-    set_up_logging()
+    options, config = parse(argv)
     from gpt2lib.training.hardware import prepare_process
 
     prepare_process()  # before the first tensor
@@ -34,63 +73,48 @@ def train(argv: list[str]) -> int:
     from gpt2lib.training.loop import train as run_training
 
     try:
-        result = run_training(config, folder, resume=values["resume"])
+        result = run_training(config, options.folder, resume=options.resume)
     except Interrupted as stop:
-        if is_main_process():
+        if rank() == 0:
             print(f"gpt2lib: stopped at step {stop.step}; a checkpoint is written", file=sys.stderr)
-            print(f"to go on: {_again(argv, folder)}", file=sys.stderr)
+            print(f"to go on: {_again(argv, options)}", file=sys.stderr)
         return 128 + int(stop.signum)
     except RuntimeError as error:
         on_cpu = "can't allocate memory" in str(error)  # there PyTorch has no type for it
         if type(error).__name__ != "OutOfMemoryError" and not on_cpu:
             raise
         raise UserError(_out_of_memory(config)) from error
-    if is_main_process():
-        write_report(folder)
-        print_result(result, folder)
+    if rank() == 0:
+        write_report(options.folder)
+        print_result(result, options.folder)
     return 0
 
 
-def _again(argv: list[str], folder: Path) -> str:
+def parse(argv: Sequence[str]) -> tuple[Train, TrainConfig]:
+    """Return the command's own options, and the run that is asked for.
+
+    Raises:
+        UserError: for whatever is wrong in them.
+    """
+    options, changes = Train.read(argv)
+    return options, load_config(options.preset, changes)
+
+
+def _again(argv: list[str], options: Train) -> str:
     """Return the command that goes on with the run, to be copied."""
-    words = ["gpt2lib", "train"]
-    for before, word in zip(["", *argv], argv, strict=False):
+    words, rest = [], iter(argv)
+    for word in rest:
         # The run itself remembers where it came from; "never" would refuse to go on.
-        if "--resume" not in (before, word) and not word.startswith("--resume="):
+        if word == "--resume":
+            next(rest, None)
+        elif not word.startswith("--resume="):
             words.append(word)
-    named = any(word == "--out" or word.startswith("--out=") for word in argv)
+    if options.out is None:
+        words[:0] = ["--out", str(options.folder)]
     if (processes := world_size()) > 1:
-        launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes)]
-        words[:1] = [*launch, "-m", "gpt2lib"]
-    return shlex.join(words if named else [*words, "--out", str(folder)])
-
-
-def _parse(argv: list[str]) -> dict[str, Any]:
-    parser = Parser(
-        "train",
-        "PRESET_OR_YAML [--out DIR] [--resume auto|never|PATH] [--any.field value]",
-        DESCRIPTION,
-        TrainConfig,
-    )
-    names = ", ".join(preset_names())
-    parser.add_argument("preset", help=f"a preset ({names}) or a YAML file")
-    parser.add_argument(
-        "--out", metavar="DIR", help="the run's folder; by default runs/ and the preset's name"
-    )
-    parser.add_argument(
-        "--resume",
-        metavar="auto|never|PATH",
-        default="auto",
-        help="auto goes on with the run in DIR, never wants a new one, "
-        "a checkpoint's path goes on from there",
-    )
-    parser.add_fields()
-    defaults = preset_values(argv)
-    if defaults is not None:
-        parser.set_defaults(defaults)
-    elif positional(argv) is None and not {"-h", "--help"} & set(argv):
-        raise UserError(f"train needs a preset or a YAML file; presets: {names}")
-    return parser.read(argv)
+        launch = ["launch", "--multi_gpu", "--num_processes", str(processes), "-m", "gpt2lib"]
+        return command_line(*launch, "train", *words, program="accelerate")
+    return command_line("train", *words)
 
 
 def _out_of_memory(config: TrainConfig) -> str:
@@ -128,4 +152,4 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     print_table(rows)
     if sample := result.get("sample"):
         print("\nA sample:\n\n" + "\n".join(f"  {line}" for line in sample.strip().splitlines()))
-    print(f'\nNext: gpt2lib generate {folder} --prompt "..."')
+    print(f'\nNext: {command_line("generate", folder)} --prompt "..."')

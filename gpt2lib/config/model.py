@@ -1,6 +1,6 @@
 """The shape of a model, and what cannot work refused.
 
-Every field has a default and a line of documentation that `gpt2lib train --help` shows.
+Every field has a default and a line of documentation that `gpt2lib train --help all` shows.
 """
 
 from __future__ import annotations

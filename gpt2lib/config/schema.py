@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+from gpt2lib.config.aliases import did_you_mean
 from gpt2lib.utils.errors import UserError, nearest
 
 C = TypeVar("C", bound="Config")
@@ -33,20 +34,48 @@ class Config:
             where: what to call the place in messages ("model." or a file name).
 
         Raises:
-            UserError: for an unknown field (with the nearest valid name) or a wrong type.
+            UserError: for an unknown field (with the one that it probably means) or a wrong type.
         """
-        hints = typing.get_type_hints(cls)
-        names = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
-        made: dict[str, Any] = {}
-        for key, value in values.items():
-            if key not in names:
-                raise UserError(f"unknown field '{where}{key}'{nearest(str(key), names)}")
-            made[key] = _convert(hints[key], value, f"{where}{key}")
-        return cls(**made)
+        _check_names(cls, values, where, list(all_kinds(cls, where)))
+        kinds = kinds_of(cls)
+        return cls(**{key: convert(kinds[key], v, f"{where}{key}") for key, v in values.items()})
 
     def replace(self: C, **changes: Any) -> C:
         """Return a copy with some fields changed, checked anew."""
         return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]
+
+
+def kinds_of(config: type[Config]) -> dict[str, Any]:
+    """Return the annotation of every field."""
+    hints = typing.get_type_hints(config)
+    return {f.name: hints[f.name] for f in dataclasses.fields(typing.cast(Any, config))}
+
+
+def is_group(kind: Any) -> bool:
+    """Return whether the annotation of a field is a configuration itself."""
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def all_kinds(config: type[Config], prefix: str = "") -> dict[str, Any]:
+    """Return the annotations of all fields, those of groups too, by names such as `optim.lr`."""
+    found: dict[str, Any] = {}
+    for name, kind in kinds_of(config).items():
+        found[prefix + name] = kind
+        found |= all_kinds(kind, f"{prefix}{name}.") if is_group(kind) else {}
+    return found
+
+
+def _check_names(
+    config: type[Config], values: Mapping[str, Any], where: str, valid: list[str]
+) -> None:
+    """Refuse a field that there is not; the one that is meant may be in another group."""
+    kinds = kinds_of(config)
+    for key, value in values.items():
+        if key not in kinds:
+            hint = did_you_mean(f"{where}{key}", valid, where)
+            raise UserError(f"unknown field '{where}{key}'{hint}")
+        if is_group(kinds[key]) and isinstance(value, Mapping):
+            _check_names(kinds[key], value, f"{where}{key}.", valid)
 
 
 def _plain(value: Any) -> Any:
@@ -57,10 +86,10 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def _convert(kind: Any, value: Any, name: str) -> Any:
+def convert(kind: Any, value: Any, name: str) -> Any:
     """Check `value` against the annotation `kind`; an int becomes a float where one is wanted."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(kind, type) and issubclass(kind, Config):
+    if is_group(kind):
         if not isinstance(value, Mapping):
             raise UserError(f"{name} must be a group of fields, not {value!r}")
         return kind.from_dict(value, f"{name}.")
@@ -70,7 +99,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         options = [a for a in args if a is not type(None)]
         for option in options:
             try:
-                return _convert(option, value, name)
+                return convert(option, value, name)
             except UserError as error:
                 last = error
         if len(options) == 1:
@@ -87,13 +116,12 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise UserError(f"{name} must be names and values, such as {{a: 1}}, not {value!r}")
         return {
-            _convert(args[0], k, name): _convert(args[1], v, f"{name}.{k}")
-            for k, v in value.items()
+            convert(args[0], k, name): convert(args[1], v, f"{name}.{k}") for k, v in value.items()
         }
     if origin is tuple:  # of any length: (int, ...)
         if not isinstance(value, list | tuple):
             raise UserError(f"{name} must be a list such as [a, b], not {value!r}")
-        return tuple(_convert(args[0], v, name) for v in value)
+        return tuple(convert(args[0], v, name) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is float and isinstance(value, str) and re.fullmatch(SCIENTIFIC, value):
@@ -151,6 +179,18 @@ def spread(name: str, pattern: tuple[T, ...], n: int, what: str) -> tuple[T, ...
             f"possible are {divisors(n)}"
         )
     return tuple(entry for entry in pattern for _ in range(n // len(pattern)))
+
+
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested fields with some of them changed, by names such as `optim.lr`."""
+    out = dict(values)
+    for name, value in changes.items():
+        group, dot, rest = name.partition(".")
+        if not dot:
+            out[name] = value
+        elif isinstance(inner := out.get(group, {}), Mapping):  # else `from_dict` refuses it
+            out[group] = with_changes(inner, {rest: value})
+    return out
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -226,23 +226,6 @@ def read_jsonl(path: Path, key: str, strict: bool = False) -> list[dict[str, Any
     return found
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML (or JSON) file of fields.
-
-    Raises:
-        UserError: if it is not YAML, or holds something else.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold fields such as 'steps: 100'")
-    return values
-
-
 def write_json(path: Path, values: Any, **style: Any) -> None:
     """Write a JSON file as `write_text` does; `style` goes to `json.dumps`, with an indent of 1."""
     write_text(path, json.dumps(values, **{"indent": 1, **style}) + "\n")

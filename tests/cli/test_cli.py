@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -18,11 +17,8 @@ from typing import Any
 
 import pytest
 
-from gpt2lib import cli
 from gpt2lib.cli import main
-from gpt2lib.cli.options import positional
-from gpt2lib.cli.output import set_up_logging, text_pieces
-from gpt2lib.config import DataConfig, GPTConfig, OptimConfig, TrainConfig, preset_names
+from gpt2lib.cli.generate import text_pieces
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import sha256
 
@@ -66,223 +62,9 @@ def train_args(out: Path, source: Path, *more: str) -> list[str]:
     return ["train", "smoke", "--out", str(out), *data, *QUICK, *more]
 
 
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that must be refused: exit code 2, one line, which is returned."""
-
-    def call(*argv: str | Path) -> str:
-        capsys.readouterr()
-        assert main([str(word) for word in argv]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert "Traceback" not in err
-        lines = [line for line in err.splitlines() if line.startswith("gpt2lib: ")]
-        assert len(lines) == 1
-        assert err.endswith(lines[0] + "\n")  # progress may come before it, nothing after
-        return lines[0].removeprefix("gpt2lib: ")
-
-    return call
-
-
 def state_of(folder: Path) -> dict[str, str]:
     """Return the hash of every file below a folder."""
     return {str(p.relative_to(folder)): sha256(p) for p in folder.rglob("*") if p.is_file()}
-
-
-# ── help and options ────────────────────────────────────────────────────────────────────────────
-
-
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    out = capsys.readouterr().out
-    assert all(f"\n  {name} " in out for name in cli.COMMANDS)
-
-
-def test_without_a_command_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "usage: gpt2lib COMMAND" in err
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    from gpt2lib import __version__
-
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"gpt2lib {__version__}\n"
-
-
-@pytest.mark.parametrize("command", cli.COMMANDS)
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "--help"]) == 0
-    out, err = capsys.readouterr()
-    assert out.startswith(f"usage: gpt2lib {command} ")
-    assert err == ""
-
-
-def test_train_help_shows_every_field_with_its_doc_and_default(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["train", "--help"]) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    configs: list[tuple[str, Any]] = [
-        ("", TrainConfig),
-        ("model.", GPTConfig),
-        ("data.", DataConfig),
-        ("optim.", OptimConfig),
-    ]
-    for prefix, config in configs:
-        docs = " ".join((config.__doc__ or "").split())
-        for field in dataclasses.fields(config):
-            if field.default is dataclasses.MISSING:
-                continue  # a group
-            start = out.index(f" --{prefix}{field.name} ")
-            entry = out[start : out.index("default: ", start) + 60]
-            doc = docs.split(f" {field.name}: ")[1][:16]
-            assert doc in entry, f"{prefix}{field.name} has no doc"
-            default = "null" if field.default is None else str(field.default).strip()
-            assert f"default: {default}" in entry, f"{prefix}{field.name} shows no default"
-    assert "CONFIG" not in out
-
-
-def test_train_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "smoke", "--help"]) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    start = out.index("--model.n_embd ")
-    assert "default: 32)" in out[start : start + 120]
-
-
-def taken(monkeypatch: pytest.MonkeyPatch, *argv: str) -> TrainConfig:
-    """Return the configuration that `gpt2lib train` hands to the trainer."""
-    seen: list[TrainConfig] = []
-
-    def stand_in(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
-        seen.append(config)
-        raise UserError("seen")
-
-    monkeypatch.setattr("gpt2lib.training.loop.train", stand_in)
-    assert main(["train", *argv]) == 2
-    return seen[0]
-
-
-def test_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = taken(
-        monkeypatch,
-        *("--model.n_layer", "3", "--optim.lr=3e-4", "--compile", "true", "smoke"),
-        *("--micro_batch", "4", "--data.cache", "null", "--model.bias=false"),
-        *("--precision", "bf16", "--sample_prompt", "null", "--data.source", "12"),
-    )
-    assert config.model.n_layer == 3
-    assert config.model.n_embd == 32  # the preset's
-    assert config.optim.lr == 3e-4
-    assert config.compile is True
-    assert config.model.bias is False
-    assert config.micro_batch == 4
-    assert config.data.cache is None
-    assert config.precision == "bf16"
-    assert config.sample_prompt == "null"  # not an optional field: text stays text
-    assert config.data.source == "12"
-
-
-def test_a_yaml_file_is_taken_like_a_preset(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("steps: 7\noptim: {lr: 3e-4}\nmicro_batch: 2\n", encoding="utf-8")
-    config = taken(monkeypatch, str(path), "--micro_batch", "null")
-    assert config.steps == 7
-    assert config.optim.lr == 3e-4
-    assert config.micro_batch is None
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_every_preset_goes_through_the_parser_unchanged(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gpt2lib.config import load_config
-
-    assert taken(monkeypatch, name) == load_config(name)
-
-
-@pytest.mark.parametrize(
-    ("argv", "says"),
-    [
-        ("tran smoke", "unknown command 'tran'; did you mean 'train'?"),
-        ("zzz", "unknown command 'zzz'; there are train, generate"),
-        ("train smoke --model.n_layr 2", "did you mean '--model.n_layer'?"),
-        ("train smoke --n_layer=2", "unknown option --n_layer; did you mean '--model.n_layer'?"),
-        ("train --stepz 2 smoke", "unknown option --stepz; did you mean '--steps'?"),
-        ("train smoke --steps x", "--steps must be of type int, not 'x'"),
-        ("train smoke --steps 1.5", "--steps must be of type int, not '1.5'"),
-        ("train smoke --steps", "--steps needs a value"),
-        ("train smoke --optim.lr nan", "--optim.lr must be of type float, not 'nan'"),
-        ("train smoke --micro_batch x", "--micro_batch must be int or auto, not 'x'"),
-        ("train smoke --compile maybe", "--compile must be of type bool, not 'maybe'"),
-        ("train smoke --precision bf61", "not 'bf61'; did you mean 'bf16'?"),
-        ("train smoke --model x", "--model must be a group of fields, not 'x'"),
-        ("train smoke --step 4", "unknown option --step; did you mean '--steps'?"),
-        ("train smoke extra", "unexpected argument 'extra'"),
-        ("train smoke --steps 0", "steps must be at least 1, not 0"),
-        ("train smoke --batch_size 1000000000", "batch_size must be at most 1,048,576, not 1,000,"),
-        ("train smoke --model.n_layer 100000", "n_layer must be at most 4,096, not 100,000"),
-        (f"train smoke --data.vocab_size 1{'0' * 24}", "vocab_size must be at most 16,777,216"),
-        ("train smoke --optim.weight_decay 1e300", "weight_decay must be at most 100, not 1"),
-        ("train smoke --optim.min_lr 2", "min_lr must be at most 1, not 2"),
-        ("train smoke --data.source=", "data.source is empty"),
-        ("train smoke --trackers wandb", "--trackers must be a list such as [a, b], not 'wandb'"),
-        ("train", "train needs a preset or a YAML file; presets: "),
-        ("train smoek", "did you mean 'smoke'?"),
-        ("doctor --device tpu", "device tpu was asked for, but PyTorch sees only: "),
-        ("estimate", "estimate needs a preset, a size or a YAML file; there are "),
-        ("estimate --json gpt3", "did you mean"),
-        ("generate", "generate needs RUN and --prompt"),
-        ("generate x --prompt y --top_k q", "--top_k must be of type int, not 'q'"),
-        ("generate x --prompt y --max_new_tokens 0", "must be at least 1, not 0"),
-        ("generate x --prompt y --seed 9223372036854775808", "--seed must be from 0 to 2**63 - 1"),
-        ("generate x --prompt y --seed -1", "--seed must be from 0 to 2**63 - 1, not -1"),
-        ("generate ~no-such-user/x --prompt y", "~no-such-user, but no such user has a home"),
-        ("export ~no-such-user/x y", "~no-such-user, but no such user has a home"),
-        ("prepare ~no-such-user/x --out y", "~no-such-user, but no such user has a home"),
-        ("generate x --prompt y --device gpu", "device must be one of auto, cpu, cuda, mps"),
-        ("evaluate x --batch_size 0", "must be at least 1, not 0"),
-        ("generate speedrun --prompt y", "speedrun is a preset and not a trained model; train it"),
-        ("evaluate cpu", "gpt2lib train cpu --out runs/cpu"),
-        ("export smoke y", "smoke is a preset and not a trained model"),
-        ("prepare x", "prepare needs --out"),
-        ("course excercises", "did you mean 'exercises'?"),
-        ("train smoke --model.n_embd 100 --model.n_head 3", "100 is not divisible by n_head 3"),
-        ("train smoke --precision fp16 --device cpu", "needs a GPU"),
-    ],
-)
-def test_a_wrong_word_is_one_line(argv: str, says: str, refused: Callable[..., str]) -> None:
-    assert says in refused(*argv.split())
-
-
-@pytest.mark.parametrize(
-    ("yaml", "says"),
-    [
-        ("stepz: 3", "unknown field 'stepz'; did you mean 'steps'?"),
-        ("model: {n_layr: 3}", "unknown field 'model.n_layr'; did you mean 'n_layer'?"),
-        ("steps: many", "steps must be of type int, not 'many'"),
-        ("steps: [1", "is not YAML"),
-        ("- steps", "must hold fields"),
-        ("on: 2", "unknown field 'True'"),
-        ("model: {1: 2}", "unknown field 'model.1'"),
-    ],
-)
-def test_a_wrong_yaml_file_is_one_line(
-    yaml: str, says: str, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml, encoding="utf-8")
-    assert says in refused("train", path)
-
-
-def test_the_preset_is_found_among_options() -> None:
-    assert positional(["--steps", "3", "cpu"]) == "cpu"
-    assert positional(["--steps=3", "cpu", "--x", "y"]) == "cpu"
-    assert positional(["--json", "gpt2"], flags=["--json"]) == "gpt2"
-    assert positional(["--steps", "3", "--help"]) is None
 
 
 # ── what the commands do ────────────────────────────────────────────────────────────────────────
@@ -333,13 +115,12 @@ def test_a_command_leaves_the_logging_as_it_was(
     during: list[tuple[int, int]] = []
 
     def command(argv: list[str]) -> int:
-        set_up_logging()
         during.append((logger.level, len(logger.handlers)))
         logger.error("shown")
         raise UserError("refused")
 
     before = logger.level, list(logger.handlers)
-    monkeypatch.setattr("gpt2lib.cli.preparing.estimate", command)
+    monkeypatch.setattr("gpt2lib.cli.estimate.estimate", command)
     assert main(["estimate"]) == 2
     wanted = logging.INFO if rank == "0" else logging.ERROR
     assert during == [(wanted, len(before[1]) + 1)]
@@ -490,7 +271,7 @@ def test_a_wrong_sampling_option_prints_nothing(trained: Path, refused: Callable
     said = refused("generate", trained, "--prompt", "a", "--repetition_penalty", "0")
     assert "repetition_penalty must be above 0, not 0.0" in said
     said = refused("generate", trained, "--prompt", "a", "--past_block", "crop")
-    assert "past_block must be reread or refuse, not 'crop'" in said
+    assert "--past_block must be one of reread, refuse, not 'crop'" in said
 
 
 def test_generate_says_when_the_context_is_too_short(
@@ -632,7 +413,7 @@ def test_convert_changes_the_shape_and_train_goes_on_from_it(
         ("--window 4 --extension tile", "--extension tile needs --block_size"),
         ("--window 0", "window must be at least 1 token, not 0"),
         ("--window 4 --global_tokens [32]", "global token 32 is outside the block"),
-        ("--n_kv_head 1 --pooling median", "mean, first or random, not 'median'"),
+        ("--n_kv_head 1 --pooling median", "must be one of mean, first, random, not 'median'"),
         ("--windw 3", "unknown option --windw; did you mean '--window'"),
     ],
 )
@@ -720,7 +501,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     def stand_in(argv: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr("gpt2lib.cli.learning.course", stand_in)
+    monkeypatch.setattr("gpt2lib.cli.course.course", stand_in)
     return main(["course", "progress"])
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2lib.cli import doctor, forecast, main
-from gpt2lib.cli.doctor import Finding
-from gpt2lib.cli.watching import duration
+from gpt2lib.cli import checks, forecast, installed, main
+from gpt2lib.cli.doctor import duration
+from gpt2lib.cli.installed import Finding, Status
 from gpt2lib.config import GPTConfig, TrainConfig, preset_names
 from gpt2lib.estimate import gpu_peak, training_flops
 from gpt2lib.training import hardware as speed
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_packages_are_compared_with_the_requirements() -> None:
     numpy = metadata.version("numpy")
-    found = doctor.check_packages(
+    found = installed.check_packages(
         [
             "torch>=1",
             "numpy>=99",
@@ -43,13 +43,13 @@ def test_packages_are_compared_with_the_requirements() -> None:
         ("no-such-notebook", "warning"),
     ]
     assert numpy in found[0].said and found[0].advice == 'pip install "numpy>=99"'
-    assert doctor.check_packages(["torch>=1"])[0].status == "ok"
+    assert installed.check_packages(["torch>=1"])[0].status == "ok"
 
 
 def test_an_old_python_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.check_python().status == "ok"
-    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.9.1")
-    assert doctor.check_python().status == "problem"
+    assert installed.check_python().status == "ok"
+    monkeypatch.setattr(installed.platform, "python_version", lambda: "3.9.1")
+    assert installed.check_python().status == "problem"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_kernel_must_be_this_python(
     monkeypatch.setattr(KernelSpecManager, "kernel_dirs", [str(tmp_path)])
     if argv0 is None:  # without ipykernel's own description, which Jupyter falls back on
         monkeypatch.setattr(KernelSpecManager, "_find_spec_directory", lambda *_: None)
-    found = doctor.check_kernel()
+    found = installed.check_kernel()
     assert found.status == status
     assert bool(found.advice) == (status != "ok")
 
@@ -86,24 +86,24 @@ def test_memory_by_what_is_free(free: float, status: str, monkeypatch: pytest.Mo
 
     memory = types.SimpleNamespace(available=free * 1e9, total=16e9)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    assert doctor.check_memory().status == status
+    assert checks.check_memory().status == status
 
 
 def test_a_folder_is_looked_at_and_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = tmp_path / "not" / "yet"
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=9e9))
-    assert doctor.check_folder("cache", deep, "set it").status == "ok"
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=9e9))
+    assert checks.check_folder("cache", deep, "set it").status == "ok"
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1e8))
-    assert doctor.check_folder("cache", deep, "set it").status == "problem"
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1e8))
+    assert checks.check_folder("cache", deep, "set it").status == "problem"
 
     def read_only(**_: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", read_only)
-    found = doctor.check_folder("cache", deep, "set it")
+    monkeypatch.setattr(checks.tempfile, "TemporaryFile", read_only)
+    found = checks.check_folder("cache", deep, "set it")
     assert (found.status, found.advice) == ("problem", "set it")
     assert "Read-only file system" in found.said
 
@@ -111,7 +111,7 @@ def test_a_folder_is_looked_at_and_not_made(
 def test_a_file_in_the_place_of_a_folder_is_a_problem(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")
-    assert doctor.check_folder("cache", file / "below", "set it").status == "problem"
+    assert checks.check_folder("cache", file / "below", "set it").status == "problem"
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_a_file_in_the_place_of_a_folder_is_a_problem(tmp_path: Path) -> None:
 def test_threads_and_cores(
     cores: int, threads: int, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(checks.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert doctor.check_cores().status == status
+    assert checks.check_cores().status == status
 
 
 @pytest.mark.parametrize(("busy", "status"), [(5.0, "ok"), (95.0, "warning")])
@@ -131,21 +131,21 @@ def test_a_busy_machine_is_told(busy: float, status: str, monkeypatch: pytest.Mo
     import psutil
 
     monkeypatch.setattr(psutil, "cpu_percent", lambda seconds: busy)
-    assert doctor.check_load().status == status
+    assert checks.check_load().status == status
 
 
 def test_assets_are_there_with_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     from gpt2lib.data.sources import plays
     from gpt2lib.tokenizer import gpt2_vocab
 
-    assert doctor.check_plays().status == doctor.check_vocabulary().status == "ok"
+    assert checks.check_plays().status == checks.check_vocabulary().status == "ok"
     monkeypatch.setitem(gpt2_vocab.SHA256, "vocab.bpe", "0" * 64)
-    found = doctor.check_vocabulary()
+    found = checks.check_vocabulary()
     assert found.status == "problem" and found.advice.startswith("run: pip install")
     assert "vocab.bpe" in found.said and "pip" not in found.said
     monkeypatch.setattr(plays, "SHA256", "0" * 64)
     plays.plays.cache_clear()
-    found = doctor.check_plays()
+    found = checks.check_plays()
     plays.plays.cache_clear()
     assert found.status == "problem" and found.advice.startswith("pip install")
 
@@ -155,11 +155,11 @@ def test_tiny_shakespeare_is_looked_for_and_never_fetched(
 ) -> None:
     monkeypatch.setenv("GPT2LIB_CACHE", str(tmp_path))
     monkeypatch.setenv("GPT2LIB_DATA", str(tmp_path))
-    assert doctor.check_tiny().status == "warning"
-    (tmp_path / doctor.TINY_FILE).write_bytes(b"something else")
-    assert doctor.check_tiny().status == "problem"
-    monkeypatch.setattr(doctor, "TINY_SHA256", doctor.hashlib.sha256(b"something else").hexdigest())
-    assert doctor.check_tiny().status == "ok"
+    assert checks.check_tiny().status == "warning"
+    (tmp_path / checks.TINY_FILE).write_bytes(b"something else")
+    assert checks.check_tiny().status == "problem"
+    monkeypatch.setattr(checks, "TINY_SHA256", checks.hashlib.sha256(b"something else").hexdigest())
+    assert checks.check_tiny().status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_accelerate_s_own_configuration(
         common = "compute_environment: LOCAL_MACHINE\nmixed_precision: 'no'\ndebug: false\n"
         path.write_text((common if text != "[" else "") + text, encoding="utf-8")
     monkeypatch.setattr(config_args, "default_config_file", str(path))
-    found = doctor.check_accelerate()
+    found = installed.check_accelerate()
     assert found.status == status, found
     assert all(word in found.said for word in words)
     assert (str(path) in found.said) == (text is not None)
@@ -359,13 +359,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warning", 0), ("problem", 1)])
 def test_only_a_problem_makes_the_exit_code_1(
     quick: None,
-    status: doctor.Status,
+    status: Status,
     code: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     finding = Finding("disk", status, "as it is", "" if status == "ok" else "make room")
-    monkeypatch.setattr(doctor, "examine", lambda runs: [finding])
+    monkeypatch.setattr(checks, "examine", lambda runs: [finding])
     assert main(["doctor"]) == code
     out = capsys.readouterr().out
     assert f"{status:<8} disk" in out and ("→ make room" in out) == (status != "ok")
@@ -379,7 +379,7 @@ def test_only_a_problem_makes_the_exit_code_1(
 
 def test_every_check_answers_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPT2LIB_CACHE", str(tmp_path / "cache"))
-    findings = doctor.examine(tmp_path / "runs")
+    findings = checks.examine(tmp_path / "runs")
     assert {f.status for f in findings} <= {"ok", "warning", "problem"}
     assert all((f.advice != "") == (f.status != "ok") for f in findings)
     assert all("\n" not in f.said + f.advice for f in findings)

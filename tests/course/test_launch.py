@@ -82,14 +82,16 @@ def test_what_is_shown_is_what_is_started(folder, monkeypatch):
 
 
 def test_the_arguments_are_understood_by_the_command_line(folder):
-    from gpt2lib.cli.training import _parse
+    from gpt2lib.cli.train import parse
     from gpt2lib.course.launch import _arguments
 
     overrides = {"model": {"n_layer": 3}, "optim.lr": 0.5, "init_from": None, "compile": True}
-    values = _parse(_arguments("smoke", folder / "x", overrides | {"sample_prompt": "A b:\n"})[1:])
-    assert (values["model"]["n_layer"], values["optim"]["lr"]) == (3, 0.5)
-    assert (values["init_from"], values["compile"]) == (None, True)
-    assert values["sample_prompt"] == "A b:\n"
+    overrides |= {"sample_prompt": "A b:\n"}
+    options, config = parse(_arguments("smoke", folder / "x", overrides)[1:])
+    assert options.folder == folder / "x"
+    assert (config.model.n_layer, config.optim.lr) == (3, 0.5)
+    assert (config.init_from, config.compile) == (None, True)
+    assert config.sample_prompt == "A b:\n"
 
 
 def test_a_second_start_takes_hold_of_the_first(folder):

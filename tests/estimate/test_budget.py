@@ -288,7 +288,7 @@ def test_without_a_gpu_nothing_is_said_of_money(capsys: pytest.CaptureFixture[st
         ("--tokens many", "--tokens must be a number such as 300B"),
         ("--tokens 0", "--tokens must be at least 1 and below 1e18, not 0"),
         ("--tokens 1e30", "--tokens must be at least 1 and below 1e18, not 1e30"),
-        ("--tokens -9e9", "one that begins with a dash is written --tokens=-1"),
+        ("--tokens -9e9", "--tokens must be a number such as 300B or 2.5e9"),
         ("--tokens 9e9 --steps 5", "leave it or --steps out"),
         ("--gpu H100 --efficiency 1.5", "--efficiency is a share, above 0 and at most 1, not 1.5"),
     ],

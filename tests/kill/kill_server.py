@@ -17,7 +17,7 @@ from typing import Any
 
 NEEDED_LATER = (
     "gpt2lib.training.loop",
-    "gpt2lib.cli.training",
+    "gpt2lib.cli.train",
     "gpt2lib.runs.plots",
     "accelerate",
     "datasets",

@@ -16,11 +16,11 @@ from gpt2lib.utils.files import (
     file_lock,
     read_json,
     read_jsonl,
-    read_yaml,
     verify,
     write_json,
     write_text,
 )
+from gpt2lib.utils.yaml_files import read_yaml
 
 
 def fill(folder: Path, text: str = "new") -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from gpt2lib.config.schema import with_changes
 from gpt2lib.config.training import TrainConfig
 from gpt2lib.utils.errors import UserError, nearest
-from gpt2lib.utils.files import read_yaml
+from gpt2lib.utils.yaml_files import read_yaml
 
 PRESETS = Path(__file__).parent
 """Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
@@ -32,10 +35,15 @@ def preset_path(name_or_path: str) -> Path:
     )
 
 
-def load_config(name_or_path: str) -> TrainConfig:
+def load_config(name_or_path: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """Read a preset by name, or a YAML (or JSON) file, as a `TrainConfig`.
+
+    Args:
+        name_or_path: the preset or the file.
+        changes: fields that replace those of the file, by names such as `optim.lr`.
 
     Raises:
         UserError: if there is none, it is not YAML, or a field is wrong.
     """
-    return TrainConfig.from_dict(read_yaml(preset_path(name_or_path)))
+    values = read_yaml(preset_path(name_or_path))
+    return TrainConfig.from_dict(with_changes(values, changes or {}))

@@ -1,0 +1,41 @@
+"""`gpt2lib export`: a model as transformers opens it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpt2lib.cli.terminal import Options
+
+
+@dataclass(frozen=True)
+class Export(Options):
+    """Write a model and its tokenizer as a folder that transformers opens, with a model card.
+
+    The class is GPT-2, GPTBigCode or Starcoder2; what none of them computes is refused.
+
+    Attributes:
+        run: a run, one of its checkpoints, a transformers folder, or a hub name such as gpt2.
+        folder: the folder to make.
+        licence: of the weights, for the model card, as the hub writes it: mit, cc-by-4.0.
+    """
+
+    usage = "RUN FOLDER [--licence NAME]"
+    arguments = ("run", "folder")
+
+    run: str
+    folder: str
+    licence: str | None = None
+
+
+def export(argv: list[str]) -> int:
+    """Run `gpt2lib export RUN FOLDER [--licence NAME]`."""
+    options, _ = Export.read(argv)
+    from gpt2lib.hub import export as export_model
+    from gpt2lib.utils.files import read_json
+
+    folder = export_model(options.run, options.folder, licence=options.licence)
+    (name,) = read_json(folder / "config.json")["architectures"]
+    print(f"{folder} is written; transformers opens it as {name}:\n")
+    print("  from transformers import pipeline")
+    print(f'  pipeline("text-generation", {str(folder)!r})("...")')
+    return 0
