@@ -62,7 +62,7 @@ ALIASES = {
 litgpt, nanochat and the books call it."""
 
 ALIKE, ALIKE_ALIAS = 0.6, 0.8
-"""How much of two words must agree, from 0 to 1. Theirs must be typed nearly right."""
+"""How much of two words must agree, from 0 to 1. There are many aliases, so theirs must more."""
 
 
 def did_you_mean(name: str, valid: Iterable[str], within: str = "") -> str:
@@ -80,7 +80,7 @@ def did_you_mean(name: str, valid: Iterable[str], within: str = "") -> str:
     def agree(one: str, other: str) -> float:
         return difflib.SequenceMatcher(None, one, other).ratio()
 
-    last = _last(name).replace("-", "_").lower()
+    last = _last(name).lower()
     best, found = (0.0, 0.0), ""
     for full in valid:
         ours = _last(full)
