@@ -46,8 +46,8 @@ def help_text(options: type[Options], config: Config | None, whole: bool) -> str
         else:
             default = "" if field.default is None else _default(field.default)
             _add(page.add_argument, name, kinds[name], meaning + default)
-    rows = [] if config is None else list(_rows(config, options.under))
-    rows = [row for row in rows if f"--{row[1]}" in options.kinds()]
+    rows, taken = [] if config is None else list(_rows(config, options.under)), options.kinds()
+    rows = [row for row in rows if f"--{row[1]}" in taken]
     if options.often and not whole:
         title = f"changed most; `{options.command()} --help all` lists all {len(rows)} fields"
         rows = [(title, *row) for _, *row in rows if row[0] in options.often]

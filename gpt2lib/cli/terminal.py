@@ -73,7 +73,8 @@ class Options(Config):
 
             print(help_text(cls, cls.defaults(words), whole=asked[0] == "all"))
             raise SystemExit(0)
-        given, changes = cls._by_position(words), dict[str, Any]()
+        given: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         for option, text in typed:
             if option not in options:
                 raise UserError(f"unknown option {option}{cls._instead(option)}")
@@ -84,6 +85,7 @@ class Options(Config):
                 changes |= {f"{name}.{field}": entry for field, entry in value.items()}
             else:
                 values[name] = (*values.get(name, ()), value) if kind == MANY else value
+        given |= cls._by_position(words)
         cls._check_needed(given)
         return cls.from_dict(given), changes
 
