@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.config.schema import flat
+from gpt2lib.config import TrainConfig
+from gpt2lib.config.schema import is_group, kinds_of
 from gpt2lib.course.background import WINDOWS, Background
 from gpt2lib.course.live import Samples, follow, last_step, progress_line
 from gpt2lib.utils.errors import UserError
@@ -188,6 +189,11 @@ def _many(processes: int) -> list[str]:
 
 def _arguments(preset: str, out: Path, overrides: Mapping[str, Any]) -> list[str]:
     words = ["train", preset, "--out", out.as_posix()]
-    for name, value in flat(overrides).items():
-        words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    kinds = kinds_of(TrainConfig)
+    for name, value in overrides.items():
+        group = is_group(kinds.get(name)) and isinstance(value, Mapping)
+        fields = {f"{name}.{key}": v for key, v in value.items()} if group else {name: value}
+        for field, given in fields.items():
+            text = given if isinstance(given, str) else json.dumps(given)
+            words += [f"--{field}={text}"] if text.startswith("--") else [f"--{field}", text]
     return words

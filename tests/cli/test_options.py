@@ -360,6 +360,21 @@ def test_an_option_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: P
     assert parse([*argv, "--steps", "4"])[1].steps == 4  # the last of two
 
 
+@pytest.mark.parametrize("name", ["gpt2-124m", "ladder-mlp", "speedrun"])
+def test_every_field_can_be_set_by_an_option(name: str) -> None:
+    """What a preset says, typed option by option over another preset, is that preset."""
+    wanted = load_config(name)
+    argv = ["smoke"]
+    for group, values in {"": wanted, "model.": wanted.model, "data.": wanted.data}.items():
+        for field, value in values.to_dict().items():
+            if not isinstance(value, dict):
+                argv.append(
+                    f"--{group}{field}={value if isinstance(value, str) else json.dumps(value)}"
+                )
+    argv += ["--optim", json.dumps(wanted.optim.to_dict())]
+    assert parse(argv)[1] == wanted
+
+
 def test_the_configuration_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     check = TrainConfig.__post_init__

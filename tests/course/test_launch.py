@@ -92,6 +92,10 @@ def test_the_arguments_are_understood_by_the_command_line(folder):
     assert (config.model.n_layer, config.optim.lr) == (3, 0.5)
     assert (config.init_from, config.compile) == (None, True)
     assert config.sample_prompt == "A b:\n"
+    overrides = {"data": {"mixture": {"plays": 1, "my notes.txt": 0.5}}, "sample_prompt": "--- one"}
+    _, config = parse(_arguments("smoke", folder / "x", overrides)[1:])
+    assert config.data.mixture == {"plays": 1.0, "my notes.txt": 0.5}
+    assert config.sample_prompt == "--- one"
 
 
 def test_a_second_start_takes_hold_of_the_first(folder):
