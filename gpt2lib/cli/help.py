@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import inspect
@@ -12,24 +11,59 @@ import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, ClassVar, Literal
 
-from gpt2lib.cli.terminal import MANY, Options
 from gpt2lib.config.schema import Config, is_group, kinds_of
 
+MANY = tuple[str, ...]
 
-def help_text(options: type[Options], config: Config | None, whole: bool) -> str:
+
+class Described(Config):
+    """What a command takes, and what its help says beside the docstring.
+
+    A field that is true or false is a flag; one of many texts may be given several times.
+
+    Attributes:
+        usage: what follows the command's name in the line of usage.
+        arguments: the fields that are given by their position.
+        config: a configuration, each of whose fields is an option too.
+        under: what the names of these begin with; "data." makes them `--data.source` and so on.
+        skip: fields of it without an option.
+        often: those that a short help shows; where there are none, the help is always whole.
+        notes: what the help ends with.
+    """
+
+    usage: ClassVar[str]
+    arguments: ClassVar[tuple[str, ...]] = ()
+    config: ClassVar[type[Config] | None] = None
+    under: ClassVar[str] = ""
+    skip: ClassVar[tuple[str, ...]] = ()
+    often: ClassVar[tuple[str, ...]] = ()
+    notes: ClassVar[str] = ""
+
+
+def help_text(
+    options: type[Described],
+    command: str,
+    taken: Collection[str],
+    config: Config | None,
+    whole: bool,
+) -> str:
     """Return what `--help` prints; argparse lays it out.
 
     Args:
         options: what the command takes.
+        command: how it is called.
+        taken: the options that there are, such as `--optim.lr`.
         config: the configuration's values where they are not given.
         whole: whether every field of it is listed, or those that are changed most.
     """
+    import argparse
+
     width = min(100, shutil.get_terminal_size().columns)
     page = argparse.ArgumentParser(
-        prog=options.command(),
+        prog=command,
         usage=f"%(prog)s {options.usage}",
         description=_summary(options),
         formatter_class=functools.partial(
@@ -46,10 +80,10 @@ def help_text(options: type[Options], config: Config | None, whole: bool) -> str
         else:
             default = "" if field.default is None else _default(field.default)
             _add(page.add_argument, name, kinds[name], meaning + default)
-    rows, taken = [] if config is None else list(_rows(config, options.under)), options.kinds()
+    rows = [] if config is None else list(_rows(config, options.under))
     rows = [row for row in rows if f"--{row[1]}" in taken]
     if options.often and not whole:
-        title = f"changed most; `{options.command()} --help all` lists all {len(rows)} fields"
+        title = f"changed most; `{command} --help all` lists all {len(rows)} fields"
         rows = [(title, *row) for _, *row in rows if row[0] in options.often]
     groups = {title: page.add_argument_group(title) for title in dict.fromkeys(r[0] for r in rows)}
     for title, *row in rows:

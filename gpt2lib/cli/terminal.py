@@ -17,40 +17,20 @@ import sys
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
+from gpt2lib.cli.help import MANY, Described, help_text
 from gpt2lib.config.aliases import did_you_mean
 from gpt2lib.config.schema import Config, all_kinds, convert, is_group, kinds_of
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.yaml_files import parse_yaml
 
 HELP = ("-h", "--help")
-MANY = tuple[str, ...]
 Typed = list[tuple[str, str | None]]
 
 
-class Options(Config):
-    """What a command takes: a dataclass of its name.
-
-    A field that is true or false is a flag; one of many texts may be given several times.
-
-    Attributes:
-        usage: what follows the command's name in the line of usage.
-        arguments: the fields that are given by their position.
-        config: a configuration, each of whose fields is an option too.
-        under: what the names of these begin with; "data." makes them `--data.source` and so on.
-        skip: fields of it without an option.
-        often: those that a short help shows; where there are none, the help is always whole.
-        notes: what the help ends with.
-    """
-
-    usage: ClassVar[str]
-    arguments: ClassVar[tuple[str, ...]] = ()
-    config: ClassVar[type[Config] | None] = None
-    under: ClassVar[str] = ""
-    skip: ClassVar[tuple[str, ...]] = ()
-    often: ClassVar[tuple[str, ...]] = ()
-    notes: ClassVar[str] = ""
+class Options(Described):
+    """What a command takes: a dataclass of its name."""
 
     @classmethod
     def read(cls, argv: Sequence[str]) -> tuple[Self, dict[str, Any]]:
@@ -69,9 +49,8 @@ class Options(Config):
         own, options = kinds_of(cls), cls.kinds()
         words, typed = _split(argv, [f"--{name}" for name, kind in own.items() if kind is bool])
         if asked := [text for option, text in typed if option in HELP]:
-            from gpt2lib.cli.help import help_text
-
-            print(help_text(cls, cls.defaults(words), whole=asked[0] == "all"))
+            config, whole = cls.defaults(words), asked[0] == "all"
+            print(help_text(cls, cls.command(), options, config, whole))
             raise SystemExit(0)
         given: dict[str, Any] = {}
         changes: dict[str, Any] = {}

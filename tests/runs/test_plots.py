@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpt2lib.cli.watching import table
 
 from gpt2lib.cli import main
+from gpt2lib.cli.plot import table
 from gpt2lib.runs.plots import (
     BLUE,
     ORANGE,

@@ -292,7 +292,12 @@ def test_a_damaged_line_is_left_out_or_named(tmp_path, line):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [(b"a: [", "is not YAML"), (b"\xff", "is not YAML"), (b"- 1", "must hold fields")],
+    [
+        (b"a: [", "is not YAML"),
+        (b"\xff", "is not YAML"),
+        (b"- 1", "must hold fields"),
+        (b"a: 1\na: 2", "has 'a' twice"),
+    ],
 )
 def test_bad_yaml_is_one_line(tmp_path, text, says):
     path = tmp_path / "x.yaml"
