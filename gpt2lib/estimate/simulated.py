@@ -77,7 +77,6 @@ class Model(Layers):
         super().__init__(config, batch, width, setting.device, ledger, documents)
         self.checkpointing = setting.checkpointing
         self.tied: list[Held] = []  # the head's gradient waits for that of the token embedding
-        self.looked_up: list[Held] = []  # the tokens' rows, handed on from the top
 
     def pass_through(self) -> None:
         """Run one micro-batch forward and backward."""
@@ -128,8 +127,6 @@ class Model(Layers):
         config, hold = self.config, self.hold
         self.tape.append(self._embed_back)
         x = hold(self.tokens * config.n_embd, FULL)
-        if config.tie_weights:
-            self.looked_up.append(x)
         if config.position == "learned":
             rows = hold(self.places * config.n_embd, FULL)
             x = hold(x.count, FULL)
@@ -144,11 +141,10 @@ class Model(Layers):
             summed = hold(0 if self.documents else places, FULL)  # over the batch
             self.accumulate(hold(places, FULL, "gradients"))
             del summed
-        # Two gradients of one matrix: the rows are added in place to the one that waits.
-        matrix = config.vocab_size * config.n_embd
-        rows = self.tied.pop() if self.tied else hold(matrix, FULL, "gradients")
+        # Two gradients of one matrix: this one is added in place to the one that waits.
+        rows = hold(config.vocab_size * config.n_embd, FULL, "gradients")
         grads.pop()
-        self.accumulate(rows)
+        self.accumulate(self.tied.pop() if self.tied else rows)
 
     def block(self, x: Held, layer: int) -> Held:
         """Add attention and the MLP to the stream."""
@@ -216,7 +212,6 @@ class Model(Layers):
             del logits, piece
         del copies, x
         self.casts.clear()
-        self.looked_up.clear()
         self.ledger.moment = "backward pass of the loss"
         grads = [grad_x]
         del grad_x, head  # from now on it is a gradient like others

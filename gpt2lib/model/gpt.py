@@ -17,7 +17,6 @@ from gpt2lib.config import GPTConfig
 from gpt2lib.model.attention import CausalSelfAttention
 from gpt2lib.model.cache import KVCache, LayerCache
 from gpt2lib.model.init import init_weights, tie
-from gpt2lib.model.kernels.tied import look_up
 from gpt2lib.model.loss import linear_cross_entropy, next_token_loss
 from gpt2lib.model.masks import DocumentMasks, Mask
 from gpt2lib.model.positions import POSITIONS, Turn, places_in
@@ -127,20 +126,17 @@ class Transformer(nn.Module):
         idx: Tensor,
         cache: KVCache | None = None,
         documents: Tensor | None = None,
-        tokens: Tensor | None = None,
     ) -> Tensor:
         """Map token ids, (B, T), to the normalised residual stream, (B, T, C).
 
         With a cache, idx holds the tokens that follow those in it, and documents must be None.
-        `tokens`, (B, T, C), are the vectors of idx, if they were looked up already.
         """
         T = idx.size(1)
         places = torch.arange(T, device=idx.device) if cache is None else cache.places(T)
         places = places if documents is None else places_in(documents)
         masks = self.document_masks(documents, places)
         caches = [None] * len(self.h) if cache is None else cache.layers
-        tokens = self.wte(idx) if tokens is None else tokens
-        x = self.wpe.embed(tokens, places)  # (B, T, C)
+        x = self.wpe.embed(self.wte(idx), places)  # (B, T, C)
         x = F.dropout(x, self.dropout, self.training)
         turn = self.wpe.turn(places)
         every = int(self.gradient_checkpointing) if self.training else 0
@@ -213,30 +209,27 @@ class GPT(nn.Module):
             raise UserError(
                 f"{n_tokens} tokens do not fit block_size {limit}; pass the last {limit} of them"
             )
+        x = self.transformer(idx, documents=documents)  # (B, T, C)
         if targets is None:
-            return self.lm_head(self.transformer(idx, documents=documents))  # type: ignore[no-any-return]  # (B, T, V)
-        if not _is_its_weight(self.lm_head, nn.Linear):
-            return next_token_loss(self(idx, documents=documents), targets)
-        wte, head, tokens = self.transformer.wte, self.lm_head.weight, None
-        if head is wte.weight and _is_its_weight(wte, nn.Embedding):
-            tokens, head = look_up(head, idx)  # (B, T, C), (V, C)
-        x = self.transformer(idx, documents=documents, tokens=tokens)  # (B, T, C)
-        return linear_cross_entropy(x, head, targets)
+            return self.lm_head(x)  # type: ignore[no-any-return]  # (B, T, V)
+        if not _is_its_weight(self.lm_head):
+            return next_token_loss(self.lm_head(x), targets)
+        return linear_cross_entropy(x, self.lm_head.weight, targets)
 
     def num_parameters(self) -> int:
         """Count the parameters, a tied one once."""
         return sum(p.numel() for p in self.parameters())
 
 
-def _is_its_weight(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Return whether a layer does nothing but what its weight says, so that it need not be called.
+def _is_its_weight(head: nn.Module) -> bool:
+    """Return whether a head does nothing but what its weight says, so that it need not be called.
 
     A bias, a hook or a class that someone put in its place would not be heard.
     """
     hooks = (
-        layer._forward_pre_hooks,
-        layer._forward_hooks,
-        layer._backward_pre_hooks,
-        layer._backward_hooks,
+        head._forward_pre_hooks,
+        head._forward_hooks,
+        head._backward_pre_hooks,
+        head._backward_hooks,
     )
-    return type(layer) is kind and getattr(layer, "bias", None) is None and not any(hooks)
+    return type(head) is nn.Linear and getattr(head, "bias", None) is None and not any(hooks)
