@@ -34,7 +34,7 @@ from gpt2lib.generation.quantization import (
     Int8Linear,
     for_decoding,
     lowered_linear,
-    quantise,
+    quantize,
     widened,
 )
 from gpt2lib.model.gpt import GPT
@@ -154,7 +154,7 @@ def products(args: argparse.Namespace, now: Callable[[], float]) -> dict[str, An
     low = [w.bfloat16() for w in weights]
     made = [lowered_linear(w, None) for w in low]
     made32 = [lowered_linear(w, None) for w in weights]
-    rounded = [Int8Linear(*quantise(w), None) for w in weights]
+    rounded = [Int8Linear(*quantize(w), None) for w in weights]
     found: dict[str, Any] = {}
     for n in (1, 4, 8, 16, 20, 32, 64):
         x32 = torch.randn(n, 768)

@@ -13,7 +13,7 @@ from gpt2lib.estimate.kernels import attention, masks_of
 from gpt2lib.estimate.layers import FULL, Layers, Stack
 from gpt2lib.estimate.ledger import Held, Ledger
 from gpt2lib.estimate.tables import BOOL
-from gpt2lib.model.kernels.logit_chunks import rows_in_cache, rows_of_chunk
+from gpt2lib.model.kernels.chunked_loss import rows_in_cache, rows_of_chunk
 
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a number in a matrix product, for every precision."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from gpt2lib.generation.cpu_products import Packing, int8_linear, packing
 from gpt2lib.model.gpt import GPT
-from gpt2lib.model.loss import linear_in_pieces, next_token_loss
+from gpt2lib.model.kernels.chunked_loss import linear_in_pieces
 from gpt2lib.utils.errors import UserError
 
 Weights = Literal["fp32", "bf16", "int8"]
@@ -45,7 +45,7 @@ BF16_FROM = 5_000_000
 instructions and without."""
 
 
-def quantise(weight: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
+def quantize(weight: Tensor, scale_dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
     """Round a matrix to whole numbers of 8 bits, with one scale a row.
 
     Row n is scaled by s = max |w| / 127, rounded to bf16, and q = round(w / s). So the error of a
@@ -155,10 +155,10 @@ class Int8Linear(nn.Module):
     """A linear layer with a weight of 8 bits; it computes in bf16, or whatever its input has.
 
     Attributes:
-        q, scale: (N, K) and (N,), as `quantise` returns them.
+        q, scale: (N, K) and (N,), as `quantize` returns them.
 
     Args:
-        q, scale: as `quantise` returns them.
+        q, scale: as `quantize` returns them.
         bias: (N,), or None.
     """
 
@@ -280,11 +280,6 @@ class DecodingGPT(GPT):
             self.cache_dtype = torch.float32  # one query in bf16 is the slower one on a CPU
         self.requires_grad_(False).eval()
 
-    def forward(self, idx: Tensor, targets: Any = None, documents: Any = None) -> Any:
-        """Return logits or the loss, as `GPT` does; for the loss all logits are held."""
-        logits = super().forward(idx, documents=documents)
-        return logits if targets is None else next_token_loss(logits, targets)
-
     def train(self, mode: bool = True) -> Self:
         """Refuse to train."""
         if mode:
@@ -319,7 +314,7 @@ def _linear(layer: nn.Linear, weights: Weights, dtype: torch.dtype) -> nn.Module
     """Return what takes the place of a linear layer."""
     bias = None if layer.bias is None else layer.bias.detach().to(dtype, copy=True)
     if weights == "int8":
-        return Int8Linear(*quantise(layer.weight), bias)
+        return Int8Linear(*quantize(layer.weight), bias)
     return lowered_linear(layer.weight.detach().to(dtype, copy=True), bias)
 
 
@@ -328,7 +323,7 @@ def for_decoding(model: GPT, weights: Weights = "bf16") -> DecodingGPT:
 
     fp32 changes nothing but the layout. bf16 keeps 8 significant bits of each weight and
     computes in bf16; keys and values are kept in float32 on a CPU. int8 rounds each weight of the
-    linear layers, and of a tied embedding, as `quantise` does, and computes in bf16, too. It pays
+    linear layers, and of a tied embedding, as `quantize` does, and computes in bf16, too. It pays
     for a few texts at a time; on a CPU, 16 are faster in bf16.
 
     The `workshop` preset's model scores 2.36902 bits per byte on its held-out text in fp32, 2.36904

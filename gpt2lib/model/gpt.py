@@ -1,4 +1,4 @@
-"""GPT-2, bottom-up: MLP, Block, GPT.
+"""GPT-2, bottom-up: MLP, Block, Transformer, GPT.
 
 Parameter names are GPT-2's, so that loading a published checkpoint is a transpose and nothing
 else. Shapes: B batch, T time, C channels, V vocabulary.
@@ -6,25 +6,24 @@ else. Shapes: B batch, T time, C channels, V vocabulary.
 
 from __future__ import annotations
 
-from typing import overload
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gpt2lib.config import GPTConfig
+from gpt2lib.model.ablation import leave_out
 from gpt2lib.model.attention import CausalSelfAttention
 from gpt2lib.model.cache import KVCache, LayerCache
 from gpt2lib.model.init import init_weights, tie
-from gpt2lib.model.loss import linear_cross_entropy, next_token_loss
-from gpt2lib.model.masks import DocumentMasks, Mask
-from gpt2lib.model.positions import POSITIONS, Turn, places_in
+from gpt2lib.model.kernels.chunked_loss import LMHead, head_loss
+from gpt2lib.model.masks import Mask, document_masks
+from gpt2lib.model.positions import POSITIONS, Rotate, positions_in
 from gpt2lib.utils.errors import UserError
 
 
 class MLP(nn.Module):
-    """Two linear layers with a GELU between them; works on each place alone.
+    """Two linear layers with a GELU between them; works on each position alone.
 
     The GELU is the tanh approximation, as in GPT-2's own code, or exact, as the configuration says.
 
@@ -52,54 +51,22 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig, layer: int = 0) -> None:
         super().__init__()
-        self.ln_1 = layer_norm(config)
+        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.attn = CausalSelfAttention(config, layer)
-        self.ln_2 = layer_norm(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
 
     def forward(
         self,
         x: Tensor,
-        turn: Turn,
+        rotate: Rotate,
         cache: LayerCache | None = None,
-        mask: Mask | None = None,
+        mask: Mask | Tensor | None = None,
     ) -> Tensor:
         """Map the residual stream, (B, T, C), to (B, T, C); the arguments are attention's."""
-        x = x + self.attn(self.ln_1(x), turn, cache, mask)
+        x = x + self.attn(self.ln_1(x), rotate, cache, mask)
         x = x + self.mlp(self.ln_2(x))
         return x
-
-
-class PartialBlock(Block):
-    """A block that lacks what the configuration's `without` names, to see what it is good for."""
-
-    def __init__(self, config: GPTConfig, layer: int = 0) -> None:
-        super().__init__(config, layer)
-        self.residual = "residual" not in config.without
-        if "mlp" in config.without:
-            del self.ln_2, self.mlp
-
-    def forward(
-        self,
-        x: Tensor,
-        turn: Turn,
-        cache: LayerCache | None = None,
-        mask: Mask | None = None,
-    ) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
-        y = self.attn(self.ln_1(x), turn, cache, mask)
-        x = x + y if self.residual else y
-        if hasattr(self, "mlp"):
-            y = self.mlp(self.ln_2(x))
-            x = x + y if self.residual else y
-        return x
-
-
-def layer_norm(config: GPTConfig) -> nn.Module:
-    """Return a layer norm over the channels, or nothing where `without` says so."""
-    if "layer_norm" in config.without:
-        return nn.Identity()
-    return nn.LayerNorm(config.n_embd, eps=1e-5, bias=config.bias)
 
 
 class Transformer(nn.Module):
@@ -112,40 +79,39 @@ class Transformer(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        block = PartialBlock if config.without else Block
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = POSITIONS[config.position](config)
-        self.h = nn.ModuleList(block(config, layer) for layer in range(config.n_layer))
-        self.ln_f = layer_norm(config)
-        self.dropout = config.dropout
-        self.document_masks = DocumentMasks(config)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.n_head, self.dropout = config.n_head, config.dropout
         self.gradient_checkpointing: bool | int = False
+        if config.without:
+            leave_out(self, config.without)
 
     def forward(
-        self,
-        idx: Tensor,
-        cache: KVCache | None = None,
-        documents: Tensor | None = None,
+        self, idx: Tensor, cache: KVCache | None = None, documents: Tensor | None = None
     ) -> Tensor:
         """Map token ids, (B, T), to the normalised residual stream, (B, T, C).
 
         With a cache, idx holds the tokens that follow those in it, and documents must be None.
         """
-        T = idx.size(1)
-        places = torch.arange(T, device=idx.device) if cache is None else cache.places(T)
-        places = places if documents is None else places_in(documents)
-        masks = self.document_masks(documents, places)
-        caches = [None] * len(self.h) if cache is None else cache.layers
-        x = self.wpe.embed(self.wte(idx), places)  # (B, T, C)
+        n_layer, T = len(self.h), idx.size(1)
+        positions = torch.arange(T, device=idx.device) if cache is None else cache.positions(T)
+        masks: list[Tensor] | list[None] = [None] * n_layer  # each layer's own
+        if documents is not None:
+            positions = positions_in(documents)  # (B, T): each document from 0
+            own: list[Mask] = [block.attn.mask for block in self.h]  # type: ignore[union-attr, misc]
+            masks = document_masks(own, documents, positions, self.n_head)
+        caches = [None] * n_layer if cache is None else cache.layers
+        x = self.wpe.embed(self.wte(idx), positions)  # (B, T, C)
         x = F.dropout(x, self.dropout, self.training)
-        turn = self.wpe.turn(places)
+        rotate = self.wpe.rotation(positions)  # once, for all layers
         every = int(self.gradient_checkpointing) if self.training else 0
-        for i, layer in enumerate(zip(self.h, caches, masks, strict=True)):
-            block, kept, mask = layer
+        for i, arguments in enumerate(zip(caches, masks, strict=True)):
             if every and i % every == 0:
-                x = checkpoint(block, x, turn, kept, mask, use_reentrant=False)
+                x = checkpoint(self.h[i], x, rotate, *arguments, use_reentrant=False)
             else:
-                x = block(x, turn, kept, mask)
+                x = self.h[i](x, rotate, *arguments)
         if cache is not None:
             cache.advance()
         return self.ln_f(x)  # type: ignore[no-any-return]
@@ -157,7 +123,7 @@ class GPT(nn.Module):
     With the default configuration it has GPT-2 small's 124,439,808 parameters.
 
     Attributes:
-        cache_dtype: what keys and values are kept in while it writes; None: as they are computed.
+        cache_dtype: what keys and values are kept in while it generates; None: as computed.
 
     Reference: Radford et al. 2019, section 2.3.
     """
@@ -168,19 +134,11 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.transformer = Transformer(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = LMHead(config.n_embd, config.vocab_size, bias=False)
         init_weights(self, config.n_layer)
         if config.tie_weights:
             tie(self.lm_head, self.transformer.wte)
 
-    @overload
-    def forward(
-        self, idx: Tensor, targets: None = None, documents: Tensor | None = None
-    ) -> Tensor: ...
-    @overload
-    def forward(
-        self, idx: Tensor, targets: Tensor, documents: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]: ...
     def forward(
         self, idx: Tensor, targets: Tensor | None = None, documents: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -194,8 +152,8 @@ class GPT(nn.Module):
             targets: (B, T), the ids to predict, -1 where there is nothing to score.
             documents: (B, T), the number of the document that each token belongs to, growing
                 along a row, as `data.document_ids` returns it. Every document is then read as if
-                it stood alone: attention stays inside, and its places begin at 0. Attention holds
-                the whole table, T by T, whatever the window.
+                it stood alone: attention stays inside, and its positions begin at 0. The mask is
+                materialised, T by T, whatever the window.
 
         Returns:
             Without targets the logits, (B, T, V). With targets the summed loss in nats and the
@@ -212,24 +170,8 @@ class GPT(nn.Module):
         x = self.transformer(idx, documents=documents)  # (B, T, C)
         if targets is None:
             return self.lm_head(x)  # type: ignore[no-any-return]  # (B, T, V)
-        if not _is_its_weight(self.lm_head):
-            return next_token_loss(self.lm_head(x), targets)
-        return linear_cross_entropy(x, self.lm_head.weight, targets)
+        return head_loss(self.lm_head, x, targets)  # never all B·T·V logits at once
 
     def num_parameters(self) -> int:
         """Count the parameters, a tied one once."""
         return sum(p.numel() for p in self.parameters())
-
-
-def _is_its_weight(head: nn.Module) -> bool:
-    """Return whether a head does nothing but what its weight says, so that it need not be called.
-
-    A bias, a hook or a class that someone put in its place would not be heard.
-    """
-    hooks = (
-        head._forward_pre_hooks,
-        head._forward_hooks,
-        head._backward_pre_hooks,
-        head._backward_hooks,
-    )
-    return type(head) is nn.Linear and getattr(head, "bias", None) is None and not any(hooks)

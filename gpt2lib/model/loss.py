@@ -1,21 +1,14 @@
-"""The next-token loss, from the logits, or from the head's input without ever holding all logits.
+"""The next-token loss, from the logits.
 
-Shapes: B batch, T time, N = B·T places, C channels, V vocabulary, R rows of a chunk.
+Shapes: B batch, T time, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gpt2lib.config import IGNORE
-from gpt2lib.model.kernels.logit_chunks import rows_in_cache, rows_of_chunk
-from gpt2lib.utils.errors import UserError
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,163 +34,3 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         reduction="sum",
     )
     return loss, (targets != IGNORE).sum()
-
-
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute `next_token_loss(x @ weight.T, targets)` a chunk of rows at a time.
-
-    The logits are the largest thing of a whole update, and are needed for a moment only: the
-    gradient of the loss with respect to a row of logits is its probabilities, less one at the
-    target. So each chunk is multiplied on at once, into the gradients of `x` and of `weight`, and
-    forgotten. The backward pass has nothing left to do but to scale both.
-
-    Args:
-        x: (B, T, C), what the head reads.
-        weight: (V, C), of the head; autocast lowers it as it does in a linear layer.
-        targets: (B, T), token ids, or `IGNORE`.
-
-    Returns:
-        As `next_token_loss`. A backward pass is possible once.
-
-    Raises:
-        UserError: if there is not one target for each row of x.
-        RuntimeError: for a second backward pass through the same loss, and for one that is to be
-            differentiated again (`create_graph`); `next_token_loss` can do both.
-
-    Reference: Hsu et al. 2024 (Liger Kernel), section 3.2, FusedLinearCrossEntropy.
-    """
-    if targets.shape != x.shape[:-1]:
-        raise UserError(
-            f"targets have the shape {tuple(targets.shape)}, but the tokens {tuple(x.shape[:-1])}; "
-            f"give one for each token, {IGNORE} where there is nothing to score"
-        )
-    device = x.device.type
-    lowers = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    lowered = torch.get_autocast_dtype(device) if lowers else x.dtype
-    # Inside of `forward` gradients are off, and it cannot be told whether they are outside.
-    wanted = torch.is_grad_enabled()
-    loss: Tensor = _LinearCrossEntropy.apply(x, weight, targets, lowered, wanted)  # type: ignore[no-untyped-call]
-    return loss, (targets != IGNORE).sum()
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    """The loss and its gradients, in one pass over the chunks."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, wanted: bool
-    ) -> Tensor:
-        wanted = wanted and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
-        target, rows = targets.flatten(), x.flatten(0, -2).to(dtype)  # (N,), (N, C)
-        size = rows_of_chunk(len(rows), len(weight))
-        loss = torch.zeros((), dtype=torch.float32, device=x.device)
-        wide = torch.promote_types(weight.dtype, torch.float32)  # they are sums
-        made = (torch.empty_like(t, dtype=wide) for t in (x, weight))
-        grad_x, grad_w = made if wanted else (None, None)
-        with _as_it_is(x.device.type):
-            for start in range(0, len(rows), size):
-                some = slice(start, start + size)
-                logits = linear_in_pieces(rows[some], weight)  # (R, V)
-                loss += _to_gradient(logits, target[some], wanted)
-                if grad_x is not None and grad_w is not None:
-                    into = grad_x.flatten(0, -2)[some]
-                    _to_inputs(logits, rows[some], weight, into, grad_w, first=start == 0)
-                del logits  # before the next are made
-        ctx.grads = None if grad_x is None or grad_w is None else (grad_x, grad_w)
-        ctx.dtypes = x.dtype, weight.dtype
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` would take what is kept for constants, and say nothing.
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "this loss has no second derivatives; take next_token_loss(model(idx), targets)"
-            )
-        if ctx.grads is None:
-            raise RuntimeError("the gradients of this loss were taken already; compute it again")
-        (grad_x, grad_w), ctx.grads = ctx.grads, None
-        of_x, of_weight = ctx.dtypes
-        return grad_x.mul_(grad).to(of_x), grad_w.mul_(grad).to(of_weight), None, None, None
-
-
-def _as_it_is(device: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast; some devices, such as meta, know none."""
-    known = torch.amp.is_autocast_available(device)
-    return torch.autocast(device, enabled=False) if known else nullcontext()
-
-
-def _pieces(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """Yield which tokens of the vocabulary, (v,), and their rows of the head as `dtype`, (v, C).
-
-    A lowered copy of the whole head would be as large as a chunk of logits; of a piece, it need
-    not leave the cache.
-    """
-    V, C = weight.shape
-    size = V if weight.dtype == dtype else rows_in_cache(V, C, weight.device.type)
-    for start in range(0, V, size):
-        some = slice(start, start + size)
-        yield some, weight[some].to(dtype)
-
-
-def linear_in_pieces(rows: Tensor, weight: Tensor) -> Tensor:
-    """Return rows @ weight.T, (R, V), in the dtype of the rows, (R, C), whatever the weight has."""
-    logits = rows.new_empty(len(rows), len(weight))
-    for some, w in _pieces(weight, rows.dtype):
-        torch.mm(rows, w.t(), out=logits[:, some])
-    return logits
-
-
-def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
-    """Return the summed loss of some rows; put the loss's gradient in the place of the logits.
-
-    Args:
-        logits: (R, V), overwritten if `wanted`.
-        targets: (R,), token ids, or `IGNORE`.
-        wanted: whether the gradient is.
-    """
-    kept = targets != IGNORE
-    target = targets.where(kept, 0)[:, None]  # (R, 1)
-    loss = torch.zeros((), dtype=torch.float32, device=logits.device)
-    size = rows_in_cache(len(logits), logits.size(1), logits.device.type)
-    for start in range(0, len(logits), size):
-        some = slice(start, start + size)
-        here = logits[some].gather(1, target[some]).float()  # (r, 1)
-        top = logits[some].amax(1, keepdim=True).float()
-        p = F.softmax(logits[some].float(), dim=1)  # (r, V)
-        # The largest of V probabilities is at least 1/V, so its logarithm is exact, whatever the
-        # target's is; and there is one exponential for a logit and not two.
-        loss += (top - here - p.amax(1, keepdim=True).log()).where(kept[some, None], 0).sum()
-        if wanted:
-            p.scatter_add_(1, target[some], torch.full_like(here, -1))
-            logits[some] = p.mul_(kept[some, None])
-        del p  # its place in the cache is the next one's
-    return loss
-
-
-def _to_inputs(
-    logits: Tensor, rows: Tensor, weight: Tensor, grad_x: Tensor, grad_w: Tensor, first: bool
-) -> None:
-    """Multiply the gradient of a chunk's logits on, into those of the rows and of the head.
-
-    A sum of 16-bit numbers needs more bits than they have: what is added is widened, a piece of
-    the vocabulary at a time.
-
-    Args:
-        logits: (R, V), the gradient of the loss with respect to them.
-        rows: (R, C), what the head read.
-        weight: (V, C), of the head.
-        grad_x: (R, C), filled here.
-        grad_w: (V, C), the sum over chunks; before the first it holds nothing yet.
-        first: whether this is the first chunk.
-    """
-    grad_x.zero_()
-    for some, w in _pieces(weight, rows.dtype):
-        part, total = logits[:, some], grad_w[some]  # (R, v), (v, C)
-        grad_x += part @ w  # (R, C)
-        if total.dtype == part.dtype:
-            total.addmm_(part.t(), rows, beta=0 if first else 1)
-        elif first:
-            total.copy_(part.t() @ rows)
-        else:
-            total += part.t() @ rows

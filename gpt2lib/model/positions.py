@@ -1,12 +1,11 @@
-"""Where a token stands: what the model adds at its input or turns in its queries and keys.
+"""Positions: vectors added at the input, or a rotation of queries and keys (RoPE).
 
-Attention alone cannot tell one order of the same tokens from another. A position scheme mends
-that through one small interface of two methods, of which it leaves the one it does not need as
-the identity. `embed` acts once, on the input of the first block. `turn` returns what every
-attention layer does to its queries and keys.
+Attention alone cannot tell one order of the same tokens from another. A position scheme has two
+methods, and leaves the one it does not need as the identity: `embed` acts once, on the input of
+the first block; `rotation` returns what every attention layer does to its queries and keys.
 
-Shapes: B batch, T time, C channels, nh heads, hs head size. `places` are the positions of the
-tokens, (T,), or (B, T) where the rows differ.
+Shapes: B batch, T time, C channels, nh heads, hs head size. `positions` are those of the tokens,
+(T,), or (B, T) where the rows differ.
 """
 
 from __future__ import annotations
@@ -20,32 +19,28 @@ from torch.nn import functional as F
 
 from gpt2lib.config import GPTConfig
 
-Turn = Callable[[Tensor], Tensor]
+Rotate = Callable[[Tensor], Tensor]
 """What attention does to queries and to keys, (B, nh, T, hs) to (B, nh, T, hs)."""
 
 
-def unturned(x: Tensor) -> Tensor:
+def identity(x: Tensor) -> Tensor:
     """Return queries or keys as they are."""
     return x
 
 
-def places_in(documents: Tensor) -> Tensor:
-    """Return the place of each token in its document; a window's start begins one, too.
+def positions_in(documents: Tensor) -> Tensor:
+    """Return the position of each token in its document, (B, T), from 0; a row's start is one, too.
 
     Args:
         documents: (B, T), numbers that grow along a row wherever a document begins.
-
-    Returns:
-        (B, T), from 0 in each document.
     """
-    T = documents.size(1)
-    at = torch.arange(T, device=documents.device)
+    at = torch.arange(documents.size(1), device=documents.device)
     begins = F.pad(documents.diff(dim=1) != 0, (1, 0))  # (B, T), False at the row's start
     return at - (begins * at).cummax(dim=1).values
 
 
 class LearnedPositions(nn.Embedding):
-    """GPT-2's positions: one learned vector for each place in the block, added to the token's.
+    """GPT-2's positions: one learned vector for each position of the block, added to the token's.
 
     Reference: Vaswani et al. 2017, section 3.5 (learned form); Radford et al. 2019.
     """
@@ -53,39 +48,40 @@ class LearnedPositions(nn.Embedding):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config.block_size, config.n_embd)
 
-    def embed(self, x: Tensor, places: Tensor) -> Tensor:
-        """Add to x, (B, T, C), the vectors of its places."""
-        return x + F.embedding(places, self.weight)  # (B, T, C) + (T, C)
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Add to x, (B, T, C), the vectors of its positions."""
+        return x + F.embedding(positions, self.weight)  # (B, T, C) + (T, C)
 
-    def turn(self, places: Tensor) -> Turn:
-        """Return the identity: learned positions turn nothing."""
-        return unturned
+    def rotation(self, positions: Tensor) -> Rotate:
+        """Return the identity: learned positions rotate nothing."""
+        return identity
 
 
 class NoPositions(nn.Module):
-    """No positions: the order is known only through who may see whom."""
+    """No positions: the order is known only through the causal mask."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
 
-    def embed(self, x: Tensor, places: Tensor) -> Tensor:
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Return x, (B, T, C), as it is."""
         return x
 
-    def turn(self, places: Tensor) -> Turn:
+    def rotation(self, positions: Tensor) -> Rotate:
         """Return the identity."""
-        return unturned
+        return identity
 
 
 class RotaryPositions(NoPositions):
-    """RoPE: a query and a key are turned by angles that grow with their places.
+    """RoPE: queries and keys are rotated by angles that grow with their positions.
 
-    Channel i and channel i + hs/2 form a pair, a point in a plane. At place p it is turned by
-    p · base^(-2i/hs): the first pairs fast, the last ones slowly. Turning keeps lengths, and the
-    product of a turned query and a turned key depends only on the distance of their places.
+    Channel i and channel i + hs/2 form a pair, a point in a plane. At position p it is rotated by
+    p · base^(-2i/hs): the first pairs fast, the last ones slowly. A rotation keeps lengths, and
+    the product of a rotated query and a rotated key depends only on the distance of their
+    positions.
 
-    Reference: Su et al. 2021, section 3.2; Chen et al. 2023, section 2.3 (interpolation: places
-    divided by a scale).
+    Reference: Su et al. 2021, section 3.2; Chen et al. 2023, section 2.3 (interpolation:
+    positions divided by a scale).
     """
 
     def __init__(self, config: GPTConfig) -> None:
@@ -93,16 +89,13 @@ class RotaryPositions(NoPositions):
         self.head_size = config.head_size
         self.base, self.scale = config.rope_base, config.rope_scale
 
-    def turn(self, places: Tensor) -> Turn:
-        """Return the rotation for these places.
-
-        The angles are float32 for whole places and float64 for float64 ones, under any autocast:
-        that lowers matrix products only. In bf16, place 30001 would be place 29952.
-        """
-        places = places.to(torch.promote_types(places.dtype, torch.float32))
-        evens = torch.arange(0, self.head_size, 2, dtype=places.dtype, device=places.device)
-        speeds = 1 / self.base ** (evens / self.head_size) / self.scale  # (hs/2,), per place
-        angles = places[..., None] * speeds  # (T, hs/2)
+    def rotation(self, positions: Tensor) -> Rotate:
+        """Return the rotation for these positions; autocast, which lowers products, leaves it."""
+        # Float32, or float64 for float64: in bf16, position 30001 would be position 29952.
+        positions = positions.to(torch.promote_types(positions.dtype, torch.float32))
+        evens = torch.arange(0, self.head_size, 2, dtype=positions.dtype, device=positions.device)
+        speeds = 1 / self.base ** (evens / self.head_size) / self.scale  # (hs/2,), per position
+        angles = positions[..., None] * speeds  # (T, hs/2)
         angles = torch.cat((angles, angles), dim=-1)  # (T, hs): a pair shares its angle
         if angles.dim() == 3:
             angles = angles[:, None]  # (B, 1, T, hs): the same for all heads
@@ -111,24 +104,24 @@ class RotaryPositions(NoPositions):
 
 @dataclass(frozen=True)
 class Rotation:
-    """The rotation of every pair of channels at every place; both (T, hs) or (B, 1, T, hs)."""
+    """The rotation of every pair of channels at every position; both (T, hs) or (B, 1, T, hs)."""
 
     cos: Tensor
     sin: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn queries or keys, (B, nh, T, hs), in float32 or above; the result has their dtype."""
+        """Rotate queries or keys, (B, nh, T, hs), in float32 or above; the dtype stays."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         first, second = wide.chunk(2, dim=-1)  # 2 × (B, nh, T, hs/2)
-        across = torch.cat((-second, first), dim=-1)  # each pair turned by a right angle
+        across = torch.cat((-second, first), dim=-1)  # each pair rotated by a right angle
         return (wide * self.cos + across * self.sin).to(x.dtype)
 
 
 def ntk_base(base: float, scale: float, head_size: int) -> float:
     """Return the base with which RoPE reaches `scale` times as far.
 
-    The slowest pair then turns `scale` times slower, as in linear interpolation, and the fastest
-    as before, so that neighbours stay as easy to tell apart.
+    The slowest pair then rotates `scale` times slower, as in linear interpolation, and the
+    fastest as before, so that neighbours stay as easy to tell apart.
 
     Reference: Peng et al. 2023, section 3.1.
     """

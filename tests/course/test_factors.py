@@ -6,7 +6,7 @@ import pytest
 
 from gpt2lib.course import factors
 from gpt2lib.course.factors import RUNGS, make_update, measure, resident_peak
-from gpt2lib.model.kernels import logit_chunks
+from gpt2lib.model.kernels import chunked_loss
 from gpt2lib.training.live_bytes import peak_tensor_bytes
 
 TINY = {"vocab_size": 600, "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 32}
@@ -33,7 +33,7 @@ def peak(name):
 
 
 def test_the_rungs_differ_in_what_lives(monkeypatch):
-    monkeypatch.setattr(logit_chunks, "IN_CACHE", 4 * 600)
+    monkeypatch.setattr(chunked_loss, "IN_CACHE", 4 * 600)
     assert peak("plain: float32") > peak("+ bf16 autocast")
     saved = peak("+ kept memory") - peak("+ loss in chunks")
     logits = 4 * 32 * 600

@@ -15,8 +15,8 @@ from gpt2lib.data import batch, document_ids, eval_batches, masking_eot, prepare
 from gpt2lib.data.sources import corpus_from_texts
 from gpt2lib.model import attention, masks
 from gpt2lib.model.gpt import GPT
-from gpt2lib.model.masks import Causal, GlobalTokens, PerDocument, SlidingWindow, Written, table
-from gpt2lib.model.positions import places_in
+from gpt2lib.model.masks import Causal, GlobalTokens, PerDocument, SlidingWindow, materialise
+from gpt2lib.model.positions import positions_in
 from gpt2lib.training.evaluation import score
 from gpt2lib.utils.errors import UserError
 
@@ -54,7 +54,7 @@ def row(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Tensor:
 
 
 def two_rows() -> Tensor:
-    """Return two rows that are cut at different places, (2, T)."""
+    """Return two rows that are cut at different positions, (2, T)."""
     return torch.cat((row(), row((1, 20, 2, 7), seed=1)))
 
 
@@ -65,14 +65,14 @@ def test_an_end_of_text_begins_a_document() -> None:
     idx = torch.tensor([[EOT, 1, 2, EOT, EOT, 3], [1, 2, 3, 4, 5, EOT]])
     ids = document_ids(idx, EOT)
     assert ids.tolist() == [[1, 1, 1, 2, 3, 3], [0, 0, 0, 0, 0, 1]]
-    assert places_in(ids).tolist() == [[0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 0]]
+    assert positions_in(ids).tolist() == [[0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 0]]
 
 
-def test_places_count_from_the_nearest_beginning() -> None:
+def test_positions_count_from_the_nearest_beginning() -> None:
     ids = document_ids(two_rows(), EOT)
-    for numbers, places in zip(ids.tolist(), places_in(ids).tolist(), strict=True):
-        for t, place in enumerate(places):
-            assert place == t - numbers.index(numbers[t])
+    for numbers, positions in zip(ids.tolist(), positions_in(ids).tolist(), strict=True):
+        for t, position in enumerate(positions):
+            assert position == t - numbers.index(numbers[t])
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_places_count_from_the_nearest_beginning() -> None:
         Causal() & (SlidingWindow(2, (1, 3)) | GlobalTokens((1,))),
     ],
 )
-def test_the_table_is_made_of_the_tables_of_each_document(mask: object) -> None:
+def test_the_mask_is_made_of_the_masks_of_each_document(mask: object) -> None:
     ids = document_ids(two_rows(), EOT)
     at = torch.arange(ids.size(1))
-    seen = table(PerDocument(mask, ids, places_in(ids)), at, at, n_head=2, n_row=2)
+    seen = materialise(PerDocument(mask, ids, positions_in(ids)), at, at, n_head=2, n_row=2)
     seen = seen.expand(2, 2, -1, -1)  # (B, nh, T, T)
     for b, numbers in enumerate(ids.tolist()):
         for h in range(2):
@@ -183,17 +183,19 @@ def test_the_loss_of_a_row_is_the_sum_of_its_documents(shape: str) -> None:
 # ── what it costs ───────────────────────────────────────────────────────────────────────────────
 
 
-def test_layers_with_one_mask_share_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
-    monkeypatch.setattr(masks, "Written", lambda table: written.append(table) or Written(table))
+def test_layers_with_the_same_mask_share_one_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        masks, "materialise", lambda *args: asked.append(args[0]) or materialise(*args)
+    )
     idx = row()
     for window, wanted in ((None, 1), (3, 1), ((3, None), 2), ((3, None, 3, 4), 3)):
         model = made(n_layer=4, window=window)
-        written.clear()
+        asked.clear()
         model(idx)
-        assert not written
+        assert not asked
         model(idx, documents=document_ids(idx, EOT))
-        assert len(written) == wanted
+        assert len(asked) == wanted
 
 
 @pytest.mark.parametrize("every", [True, 2])

@@ -30,11 +30,11 @@ from gpt2lib.generation.quantization import (
     PlainLinear,
     fastest_weights,
     for_decoding,
-    quantise,
+    quantize,
     slower_than_fp32,
 )
 from gpt2lib.model.gpt import GPT
-from gpt2lib.model.kernels import logit_chunks
+from gpt2lib.model.kernels import chunked_loss
 from gpt2lib.utils.errors import UserError
 
 TINY = GPTConfig(vocab_size=96, block_size=32, n_layer=2, n_head=4, n_embd=64)
@@ -105,7 +105,7 @@ def test_int8_weights_are_within_half_a_step_of_their_row(outlier: float) -> Non
     weight[8] = 0
     weight[9] *= 1e-12
     weight[10:] *= torch.linspace(1, 2, 30)[:, None]  # scales rounded up, and down
-    q, scale = quantise(weight)
+    q, scale = quantize(weight)
     assert q.dtype == torch.int8 and scale.dtype == torch.bfloat16
     assert int(q.abs().max()) == 127  # -128 and beyond would wrap around
     step, largest = scale.double(), weight.double().abs().amax(1, keepdim=True)
@@ -123,7 +123,7 @@ def test_an_int8_layer_is_within_its_bound_however_many_rows(
 ) -> None:
     weight, x = rows(48, width, seed=2), rows(n, width, seed=3).bfloat16()
     bias = rows(1, 48, seed=4)[0].bfloat16() if biased else None
-    q, scale = quantise(weight)
+    q, scale = quantize(weight)
     got = Int8Linear(q, scale, bias)(x.view(n, 1, width)).double()[:, 0]
     wanted = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
     bound = x.double().abs().sum(1, keepdim=True) * scale.double().T / 2
@@ -251,7 +251,7 @@ def test_without_kernels_of_this_cpu_it_is_the_same(
 def test_a_plain_layer_is_a_linear_layer_however_many_rows(
     n: int, biased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logit_chunks, "IN_CACHE", 7 * 64)  # pieces of 7 outputs, and one of 6
+    monkeypatch.setattr(chunked_loss, "IN_CACHE", 7 * 64)  # pieces of 7 outputs, and one of 6
     weight, x = rows(48, seed=2).bfloat16(), rows(n, seed=3).bfloat16()
     bias = rows(1, 48, seed=4)[0].bfloat16() if biased else None
     got = PlainLinear(weight, bias)(x.view(n, 1, 64))
@@ -325,7 +325,7 @@ def test_what_it_cannot_do_is_refused() -> None:
 
 def test_an_int8_layer_takes_float32_and_numbers_that_do_not_lie_side_by_side() -> None:
     weight, x = rows(48, seed=2), rows(3, seed=3)
-    layer = Int8Linear(*quantise(weight), None)
+    layer = Int8Linear(*quantize(weight), None)
     assert layer(x).dtype == torch.float32
     torch.testing.assert_close(layer(x), x @ (layer.q * layer.scale.float()[:, None]).T)
     lowered = x.bfloat16()

@@ -179,7 +179,7 @@ def test_an_export_comes_back_as_the_same_configuration(family: str, tmp_path: P
 def test_greedy_tokens_equal_those_of_transformers(
     family: str, use_cache: bool, tmp_path: Path
 ) -> None:
-    # Large embeddings and a head of its own: the likeliest tokens then differ from place to place.
+    # Large embeddings and a head of its own: the likeliest tokens then differ by position.
     config = EACH[family].replace(tie_weights=False)
     ours, folder = exported(config, tmp_path, embedding_std=2.0)
     other = AutoModelForCausalLM.from_pretrained(folder)
@@ -262,7 +262,7 @@ def test_every_field_is_one_that_transformers_knows(family: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("position", ["rope", "none"])
-def test_a_shorter_block_keeps_every_weight_where_places_have_none(
+def test_a_shorter_block_keeps_every_weight_where_positions_have_none(
     position: Any, tmp_path: Path
 ) -> None:
     whole = model(TINY.replace(position=position, window=5, n_kv_head=2))

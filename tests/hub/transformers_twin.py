@@ -26,7 +26,7 @@ def randomise(
     """Draw every parameter anew, biases and gains too, so that nothing is 0 or 1 by chance.
 
     With small embeddings the epsilon of the first layer norm matters; with a small `std` that of
-    the last one does, too. With large embeddings the likeliest tokens differ from place to place.
+    the last one does, too. With large embeddings the likeliest tokens differ by position.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -102,7 +102,7 @@ class Parity:
 
 @torch.no_grad()
 def parity(config: GPTConfig, folder: Path) -> Parity:
-    """Compare in both directions, on all places of the block; writes into `folder`."""
+    """Compare in both directions, on all positions of the block; writes into `folder`."""
     ours = GPT(config).eval()
     randomise(ours)
     save_model(ours, CHARACTERS, folder / "ours")

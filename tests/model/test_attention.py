@@ -15,8 +15,17 @@ from torch.profiler import ProfilerActivity, profile
 from gpt2lib.config import GPTConfig
 from gpt2lib.model import attention
 from gpt2lib.model.attention import CausalSelfAttention, attend, eager, fused, kernel_for
-from gpt2lib.model.masks import Causal, GlobalTokens, Mask, SlidingWindow, layer_mask
-from gpt2lib.model.positions import RotaryPositions, unturned
+from gpt2lib.model.kernels import flex, window
+from gpt2lib.model.masks import (
+    Causal,
+    GlobalTokens,
+    Mask,
+    SlidingWindow,
+    dense,
+    layer_mask,
+    materialise,
+)
+from gpt2lib.model.positions import RotaryPositions, identity
 from gpt2lib.utils.errors import UserError
 
 FORMS = pytest.mark.parametrize("form", [eager, fused, attend])
@@ -103,9 +112,9 @@ def test_weights_are_shares(form: Form, mask: Mask) -> None:
     weights = table_of(form, 6, mask)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 6))
     seen = weights[0, 0] > 0
-    places = torch.arange(6)
+    positions = torch.arange(6)
     zero = torch.tensor(0)
-    assert torch.equal(seen, mask(zero, zero, places[:, None], places[None, :]))
+    assert torch.equal(seen, mask(zero, zero, positions[:, None], positions[None, :]))
     assert not bool((weights < 0).any())
 
 
@@ -130,13 +139,13 @@ def test_module_equals_its_heads_one_by_one(n_head: int) -> None:
         q, k, v = (x @ W[r].T + b[r] for r in rows)
         heads.append(eager(q[:, None], k[:, None], v[:, None], Causal())[:, 0])
     wanted = torch.cat(heads, dim=-1) @ layer.c_proj.weight.T + layer.c_proj.bias
-    torch.testing.assert_close(layer(x, unturned), wanted, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(layer(x, identity), wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_no_place_sees_the_future() -> None:
+def test_no_position_sees_the_future() -> None:
     layer = module()
     x = torch.randn(1, 7, 12, requires_grad=True)
-    y = layer(x, unturned)
+    y = layer(x, identity)
     for t in range(7):
         (gradient,) = torch.autograd.grad(y[0, t].sum(), x, retain_graph=True)
         sizes = gradient[0].abs().sum(-1)
@@ -147,33 +156,33 @@ def test_no_place_sees_the_future() -> None:
 def test_without_mask_and_positions_order_does_not_matter() -> None:
     layer, x = module(), torch.randn(2, 7, 12)
     order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
-    causal = layer(x[:, order], unturned) - layer(x, unturned)[:, order]
+    causal = layer(x[:, order], identity) - layer(x, identity)[:, order]
     assert float(causal.detach().abs().max()) > 1e-3  # the causal mask does know an order
     layer.mask = Everyone()
-    torch.testing.assert_close(layer(x[:, order], unturned), layer(x, unturned)[:, order])
+    torch.testing.assert_close(layer(x[:, order], identity), layer(x, identity)[:, order])
 
 
 def test_dropout_acts_in_training_only() -> None:
     layer, plain, x = module(dropout=0.5), module(), torch.randn(2, 5, 12)
-    wanted = plain(x, unturned)
-    assert not torch.allclose(layer(x, unturned), wanted)
-    assert not torch.equal(layer(x, unturned), layer(x, unturned))
-    torch.testing.assert_close(layer.eval()(x, unturned), wanted, atol=0, rtol=0)
+    wanted = plain(x, identity)
+    assert not torch.allclose(layer(x, identity), wanted)
+    assert not torch.equal(layer(x, identity), layer(x, identity))
+    torch.testing.assert_close(layer.eval()(x, identity), wanted, atol=0, rtol=0)
 
 
 def test_the_module_drops_weights_and_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(
-        attention, "attend", lambda q, k, v, mask, dropout, places: asked.append(dropout) or v
+        attention, "attend", lambda q, k, v, mask, dropout: asked.append(dropout) or v
     )
     layer, x = module(dropout=0.5), torch.randn(4, 5, 12)
-    thinned = layer(x, unturned)
-    layer.eval()(x, unturned)
+    thinned = layer(x, identity)
+    layer.eval()(x, identity)
     assert asked == [0.5, 0.0]
     assert 0.3 < float((thinned == 0).float().mean()) < 0.7
 
 
-def test_positions_turn_queries_and_keys() -> None:
+def test_positions_rotate_queries_and_keys() -> None:
     def doubled(part: Tensor) -> Tensor:
         assert part.shape == (2, 3, 5, 4)
         return 2 * part
@@ -182,7 +191,7 @@ def test_positions_turn_queries_and_keys() -> None:
     with torch.no_grad():
         for weight in (scaled.c_attn.weight, scaled.c_attn.bias):
             weight[:24] *= 2  # queries and keys, not values
-    torch.testing.assert_close(layer(x, doubled), scaled(x, unturned))
+    torch.testing.assert_close(layer(x, doubled), scaled(x, identity))
 
 
 def test_attend_picks_the_form_by_device_dtype_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,13 +238,14 @@ def test_shared_heads_equal_repeated_ones(form: Form, n_kv_head: int, mask: Mask
 
 
 @pytest.mark.parametrize("form", [eager, fused])
-def test_shared_heads_serve_fewer_queries_and_places_by_row(form: Form) -> None:
+def test_shared_heads_serve_fewer_queries_and_positions_by_row(form: Form) -> None:
     q, k, v = grouped(2)
     whole = eager(q, k, v, Causal())
     torch.testing.assert_close(form(q[:, :, 4:], k, v, Causal()), whole[:, :, 4:])
-    places = torch.tensor([[6], [3]]), torch.arange(7).expand(2, -1)
+    positions = torch.tensor([[6], [3]]), torch.arange(7).expand(2, -1)
+    seen = materialise(Causal(), *positions)  # (2, 1, 1, 7)
     rows = torch.stack([q[0, :, 6:], q[1, :, 3:4]])
-    y = form(rows, k, v, Causal(), 0.0, places)
+    y = form(rows, k, v, seen)
     torch.testing.assert_close(y, torch.stack([whole[0, :, 6:], whole[1, :, 3:4]]))
 
 
@@ -263,15 +273,15 @@ def test_a_module_that_shares_equals_one_with_repeated_rows(n_kv_head: int, posi
     assert layer.c_attn.weight.shape == ((6 + 2 * n_kv_head) * 4, 24)
     assert layer.c_attn.bias.shape == ((6 + 2 * n_kv_head) * 4,)
     assert layer.c_proj.weight.shape == (24, 24)
-    turn = RotaryPositions(config).turn(torch.arange(7)) if position == "rope" else unturned
+    rotate = RotaryPositions(config).rotation(torch.arange(7)) if position == "rope" else identity
     x = torch.randn(2, 7, 24)
-    torch.testing.assert_close(layer(x, turn), repeated(layer, config)(x, turn))
+    torch.testing.assert_close(layer(x, rotate), repeated(layer, config)(x, rotate))
 
 
 def memory_taken(layer: CausalSelfAttention, x: Tensor) -> int:
     """Return the bytes of all that a forward pass makes, and check that it repeats nothing."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        layer(x, unturned)
+        layer(x, identity)
     taken = {event.key: event.self_cpu_memory_usage for event in seen.key_averages()}
     assert not [key for key in taken if "repeat" in key]
     return sum(size for size in taken.values() if size > 0)
@@ -319,13 +329,13 @@ class OnCuda:
 def test_a_window_in_a_longer_text_is_computed_in_blocks() -> None:
     config = GPTConfig(n_layer=2, window=(4, 400), dilation=((1,), (2,)), global_tokens=(3,))
     low, high = layer_mask(config, 0), layer_mask(config, 1)
-    assert kernel_for(heads(1000), low, 0.0) is attention.chunked
-    assert kernel_for(heads(1000), low, 0.1) is attention.chunked
+    assert kernel_for(heads(1000), low, 0.0) is window.chunked
+    assert kernel_for(heads(1000), low, 0.1) is window.chunked
     assert kernel_for(heads(8), low, 0.0) is fused  # all fits two windows
-    assert kernel_for(heads(9), low, 0.0) is attention.chunked
+    assert kernel_for(heads(9), low, 0.0) is window.chunked
     assert kernel_for(heads(800), high, 0.0) is fused
-    assert kernel_for(heads(801), high, 0.0) is attention.chunked
-    assert kernel_for(heads(1000, torch.bfloat16), low, 0.0) is attention.chunked
+    assert kernel_for(heads(801), high, 0.0) is window.chunked
+    assert kernel_for(heads(1000, torch.bfloat16), low, 0.0) is window.chunked
     assert kernel_for(heads(1000), Causal(), 0.0) is fused
     assert kernel_for(heads(100, torch.bfloat16), Causal(), 0.0) is eager
     assert kernel_for(heads(1000), SlidingWindow(4), 0.0) is fused  # not causal: no blocks
@@ -334,20 +344,20 @@ def test_a_window_in_a_longer_text_is_computed_in_blocks() -> None:
 def test_on_a_gpu_a_window_is_computed_by_flex_unless_there_is_dropout() -> None:
     mask = Causal() & (SlidingWindow(4) | GlobalTokens((0,)))
     q: Tensor = OnCuda()  # type: ignore[assignment]
-    assert kernel_for(q, mask, 0.0) is attention.flex
-    assert kernel_for(q, mask, 0.1) is attention.chunked
+    assert kernel_for(q, mask, 0.0) is flex.tiled
+    assert kernel_for(q, mask, 0.1) is window.chunked
     assert kernel_for(q, Causal(), 0.0) is fused
 
 
 def test_attend_takes_the_whole_text_to_its_kernel_and_a_cache_to_the_fused_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("chunked", "fused"):
-        monkeypatch.setattr(attention, name, lambda *_, name=name: name)
+    monkeypatch.setattr(window, "chunked", lambda *_: "chunked")
+    monkeypatch.setattr(attention, "fused", lambda *_: "fused")
     mask, q, k = Causal() & SlidingWindow(2), heads(1), heads(9)
     assert attend(k, k, k, mask) == "chunked"
     assert attend(q, k, k, mask) == "fused"
-    assert attend(k, k, k, mask, 0.0, (torch.arange(9), torch.arange(9))) == "fused"
+    assert attend(k, k, k, dense(mask, 9, 9)) == "fused"
 
 
 @pytest.mark.parametrize("window", [(1, 3), 2])
@@ -356,7 +366,7 @@ def test_each_layer_looks_through_its_own_window(window: int | tuple[int, ...]) 
     torch.manual_seed(0)
     x = torch.randn(1, 9, 12, requires_grad=True)
     for layer in range(2):
-        y = CausalSelfAttention(config, layer)(x, unturned)
+        y = CausalSelfAttention(config, layer)(x, identity)
         (gradient,) = torch.autograd.grad(y[0, 7].sum(), x)
         seen = (gradient[0].abs().sum(-1) > 0).nonzero().flatten().tolist()
         assert seen == list(range(8 - (config.windows[layer] or 0), 8))

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from gpt2lib import GPT, GPTConfig
 from gpt2lib.config import IGNORE
-from gpt2lib.model import loss
-from gpt2lib.model.kernels import logit_chunks
-from gpt2lib.model.loss import linear_cross_entropy, next_token_loss
+from gpt2lib.model.kernels import chunked_loss
+from gpt2lib.model.kernels.chunked_loss import linear_cross_entropy
+from gpt2lib.model.loss import next_token_loss
 from gpt2lib.utils.errors import UserError
 
 B, T, C, V = 3, 7, 16, 50
@@ -20,8 +20,8 @@ B, T, C, V = 3, 7, 16, 50
 @pytest.fixture(params=[1, 3 * V + 1, 5 * V, 2**25], ids=["row", "3 rows", "5 rows", "whole"])
 def chunk(request, monkeypatch):
     """Chunks of one row, of some rows with a shorter last one, and of all rows."""
-    monkeypatch.setattr(logit_chunks, "CHUNK", request.param)
-    monkeypatch.setattr(logit_chunks, "IN_CACHE", 2 * V)
+    monkeypatch.setattr(chunked_loss, "CHUNK", request.param)
+    monkeypatch.setattr(chunked_loss, "IN_CACHE", 2 * V)
     return request.param
 
 
@@ -76,7 +76,7 @@ def test_in_bf16_it_is_no_further_from_the_truth_than_autocast(chunk):
 
 
 def test_nothing_larger_than_a_chunk_of_logits_ever_exists(monkeypatch):
-    monkeypatch.setattr(logit_chunks, "CHUNK", 4 * V)
+    monkeypatch.setattr(chunked_loss, "CHUNK", 4 * V)
     x, weight, targets = problem()
     with TensorsMade() as made:
         linear_cross_entropy(x, weight, targets)[0].backward()
@@ -134,7 +134,7 @@ def test_a_target_outside_the_vocabulary_is_refused(bad):
 
 
 def test_no_lowered_copy_of_the_whole_head_is_made(monkeypatch):
-    monkeypatch.setattr(logit_chunks, "IN_CACHE", 5 * C)
+    monkeypatch.setattr(chunked_loss, "IN_CACHE", 5 * C)
     x, weight, targets = problem()
     with TensorsMade() as made, torch.autocast("cpu", torch.bfloat16):
         linear_cross_entropy(x[:, :2], weight, targets[:, :2])[0].backward()
@@ -184,7 +184,7 @@ def test_second_derivatives_are_refused_and_not_wrong():
 
 
 def test_with_weights_in_bf16_a_sum_over_many_chunks_keeps_its_digits(monkeypatch):
-    monkeypatch.setattr(logit_chunks, "CHUNK", 4 * V)
+    monkeypatch.setattr(chunked_loss, "CHUNK", 4 * V)
     torch.manual_seed(0)
     x, weight = torch.randn(1, 512, C), 0.3 * torch.randn(V, C)
     targets = torch.randint(V, (1, 512))
@@ -201,7 +201,9 @@ def test_with_weights_in_bf16_a_sum_over_many_chunks_keeps_its_digits(monkeypatc
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_no_gradient_is_made_where_none_is_asked_for(mode, monkeypatch):
-    monkeypatch.setattr(loss, "_to_inputs", lambda *_, **__: pytest.fail("a gradient was made"))
+    monkeypatch.setattr(
+        chunked_loss, "_to_inputs", lambda *_, **__: pytest.fail("a gradient was made")
+    )
     x, weight, targets = problem()
     with mode():
         total, _ = linear_cross_entropy(x, weight, targets)

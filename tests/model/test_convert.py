@@ -51,13 +51,13 @@ def test_extending_rope_keeps_the_weights(method: Any) -> None:
     assert same == (method == "none")
 
 
-def test_linear_interpolation_puts_every_third_place_where_one_was() -> None:
+def test_linear_interpolation_puts_every_third_position_where_one_was() -> None:
     old = model(position="rope")
     new = extend_context(old, 24, "linear")
     q = torch.randn(1, 4, 24, 4)
-    turned = new.transformer.wpe.turn(torch.arange(24))(q)
-    before = old.transformer.wpe.turn(torch.arange(8))(q[:, :, ::3])
-    torch.testing.assert_close(turned[:, :, ::3], before)
+    rotated = new.transformer.wpe.rotation(torch.arange(24))(q)
+    before = old.transformer.wpe.rotation(torch.arange(8))(q[:, :, ::3])
+    torch.testing.assert_close(rotated[:, :, ::3], before)
     twice = extend_context(new, 48, "linear")
     assert twice.config.rope_scale == 6
 
@@ -66,8 +66,8 @@ def test_ntk_slows_the_slowest_pair_by_the_scale_and_the_fastest_not_at_all() ->
     old = model(position="rope", n_head=2)  # heads of 8: four pairs
     new = extend_context(old, 24, "ntk")
 
-    def angles(m: GPT, place: int) -> torch.Tensor:
-        rotation = m.transformer.wpe.turn(torch.tensor([place]))
+    def angles(m: GPT, position: int) -> torch.Tensor:
+        rotation = m.transformer.wpe.rotation(torch.tensor([position]))
         return torch.atan2(rotation.sin[0, :4], rotation.cos[0, :4])
 
     torch.testing.assert_close(angles(new, 3)[0], angles(old, 3)[0])

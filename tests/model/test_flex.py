@@ -13,14 +13,14 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 from gpt2lib.model.attention import eager
 from gpt2lib.model.kernels import flex as room
-from gpt2lib.model.kernels.flex import flex
-from gpt2lib.model.masks import Causal, GlobalTokens, Mask, SlidingWindow, table
+from gpt2lib.model.kernels.flex import tiled
+from gpt2lib.model.masks import Causal, GlobalTokens, Mask, SlidingWindow, materialise
 
 MASKS: list[Mask] = [
     Causal(),
     Causal() & SlidingWindow(9),
     Causal() & SlidingWindow(5, (3,)),
-    Causal() & SlidingWindow(5, (1, 2, 1, 7)),  # each head its own table
+    Causal() & SlidingWindow(5, (1, 2, 1, 7)),  # each head its own mask
     Causal() & (SlidingWindow(9) | GlobalTokens((0, 140))),
     Causal() & (SlidingWindow(3, (1, 1, 2, 50)) | GlobalTokens((77,))),
     SlidingWindow(4) | GlobalTokens((3,)),  # not causal
@@ -49,7 +49,7 @@ def qkv(T: int, n_kv_head: int, hs: int = 16, device: str = "cpu") -> list[Tenso
 @pytest.mark.parametrize("T", [1, 200, 256])  # a tile has 128 rows; 200 ends within one
 def test_equals_the_formula(T: int, n_kv_head: int, mask: Mask) -> None:
     inputs = qkv(T, n_kv_head)
-    torch.testing.assert_close(flex(*inputs, mask), eager(*inputs, mask), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tiled(*inputs, mask), eager(*inputs, mask), atol=1e-5, rtol=1e-5)
 
 
 @EVERY_MASK
@@ -66,9 +66,11 @@ def test_tiles_are_those_of_pytorch(T: int, mask: Mask) -> None:
     assert (ours.seq_lengths, ours.BLOCK_SIZE) == (theirs.seq_lengths, theirs.BLOCK_SIZE)
 
 
-def test_tiles_are_found_without_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_are_found_without_the_whole_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[torch.Size] = []
-    monkeypatch.setattr(room, "table", lambda *args: shapes.append((t := table(*args)).shape) or t)
+    monkeypatch.setattr(
+        room, "materialise", lambda *args: shapes.append((t := materialise(*args)).shape) or t
+    )
     room._tiles(MASKS[4], 4, 1000, torch.device("cpu"))
     assert shapes == [*7 * [(128, 1024)], (104, 1024)]
 
@@ -87,16 +89,16 @@ def test_tiles_in_which_nothing_is_seen_are_skipped() -> None:
 
 def test_tiles_are_found_once_for_a_mask_and_a_length() -> None:
     for _ in range(3):
-        flex(*qkv(40, 4), Causal() & SlidingWindow(3))  # masks are compared by value
+        tiled(*qkv(40, 4), Causal() & SlidingWindow(3))  # masks are compared by value
     assert room._tiles.cache_info().misses == 1
-    flex(*qkv(41, 4), Causal() & SlidingWindow(3))
-    flex(*qkv(41, 4), Causal() & SlidingWindow(4))
+    tiled(*qkv(41, 4), Causal() & SlidingWindow(3))
+    tiled(*qkv(41, 4), Causal() & SlidingWindow(4))
     assert room._tiles.cache_info().misses == 3
 
 
 def test_dropout_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no dropout.* 0\.1"):
-        flex(*qkv(3, 4), Causal(), 0.1)
+        tiled(*qkv(3, 4), Causal(), 0.1)
 
 
 @EVERY_MASK
@@ -127,7 +129,7 @@ def test_compiled_equals_the_formula_in_output_and_gradients(
     T: int, n_kv_head: int, mask: Mask
 ) -> None:
     results = []
-    for form in (flex, eager):
+    for form in (tiled, eager):
         inputs = [part.requires_grad_() for part in qkv(T, n_kv_head, hs=32, device="cuda")]
         y = form(*inputs, mask)
         upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(7)).to("cuda")
@@ -143,6 +145,7 @@ def test_a_model_with_a_window_trains_on_a_gpu_as_by_the_formula(
     from gpt2lib.config import GPTConfig
     from gpt2lib.model import attention
     from gpt2lib.model.gpt import GPT
+    from gpt2lib.model.kernels import window
 
     config = GPTConfig(50, 300, n_layer=2, n_head=4, n_embd=64, position="rope", n_kv_head=2)
     torch.manual_seed(0)
@@ -154,7 +157,7 @@ def test_a_model_with_a_window_trains_on_a_gpu_as_by_the_formula(
         return list(torch.autograd.grad(loss / count, list(model.parameters())))
 
     used: list[Mask] = []
-    monkeypatch.setattr(attention, "flex", lambda *args: used.append(args[3]) or flex(*args))
+    monkeypatch.setattr(window, "tiled", lambda *args: used.append(args[3]) or tiled(*args))
     by_flex = gradients()
     assert len(used) == 2
     monkeypatch.setattr(attention, "kernel_for", lambda q, mask, dropout: eager)

@@ -180,13 +180,13 @@ def test_what_fills_the_padding_does_not_matter_and_each_row_is_as_alone() -> No
 
 
 def widths(model: GPT, *arguments: Any, **options: Any) -> list[int]:
-    """Return how many places the trunk computed at each step."""
+    """Return how many positions the trunk computed at each step."""
     with watched(model.transformer) as out:
         generate(model, *arguments, **options)
     return [x.size(1) for x in out]
 
 
-def test_a_step_computes_one_place_and_a_full_block_half_a_block() -> None:
+def test_a_step_computes_one_position_and_a_full_block_half_a_block() -> None:
     model, prompt = make(TINY), torch.tensor(rows_of(5))
     assert widths(model, prompt, 8) == [5, *[1] * 5, 5, 1]
     assert widths(model, prompt, 8, use_cache=False) == [*range(5, 11), 5, 6]
@@ -262,7 +262,7 @@ def test_everything_is_kept_until_the_last_global_token_has_been_read() -> None:
 def test_a_cache_has_the_estimated_bytes_for_any_shape(config: GPTConfig, data: Any) -> None:
     capacity = data.draw(st.integers(1, config.block_size))
     # The estimate holds once the global tokens lie in the prompt.
-    known = [place + 1 for place in config.global_tokens if place < capacity]
+    known = [position + 1 for position in config.global_tokens if position < capacity]
     lengths = data.draw(st.lists(st.integers(max([1, *known]), capacity), min_size=1, max_size=3))
     cache = filled(config, lengths, capacity, torch.float32)
     assert cache.n_bytes() == kv_cache_bytes(config, capacity, len(lengths), 4)
@@ -277,7 +277,7 @@ def test_generate_makes_room_for_what_will_be_read_and_no_more(
         made.append(KVCache(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("gpt2lib.generation.context.KVCache", make_and_keep)
+    monkeypatch.setattr("gpt2lib.generation.generator.KVCache", make_and_keep)
     model, prompt = make(TINY), torch.tensor(rows_of(3))
     for n, read in ((1, 3), (4, 6), (8, 10), (20, 10)):  # the last token is drawn, but not read
         made.clear()

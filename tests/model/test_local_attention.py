@@ -21,7 +21,7 @@ from gpt2lib.model.gpt import GPT
 from gpt2lib.model.kernels import window as local_attention
 from gpt2lib.model.kernels.window import chunked, local_pattern
 from gpt2lib.model.masks import Causal, GlobalTokens, Mask, SlidingWindow
-from gpt2lib.model.positions import RotaryPositions, unturned
+from gpt2lib.model.positions import RotaryPositions, identity
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_attention, "SMALLEST_BLOCK", 4)
 
 
-def causal(window: int, dilation: tuple[int, ...] = (1,), places: tuple[int, ...] = ()) -> Mask:
+def causal(window: int, dilation: tuple[int, ...] = (1,), positions: tuple[int, ...] = ()) -> Mask:
     near: Mask = SlidingWindow(window, dilation)
-    return Causal() & (near | GlobalTokens(places) if places else near)
+    return Causal() & (near | GlobalTokens(positions) if positions else near)
 
 
 def qkv(
@@ -64,15 +64,15 @@ class Case:
     T: int
     window: int
     dilation: tuple[int, ...] = (1,)
-    places: tuple[int, ...] = ()
+    positions: tuple[int, ...] = ()
     n_head: int = 4
     n_kv_head: int = 4
     block: int = 4
-    turned: bool = False
+    rotated: bool = False
 
     @property
     def mask(self) -> Mask:
-        return causal(self.window, self.dilation, self.places)
+        return causal(self.window, self.dilation, self.positions)
 
 
 @st.composite
@@ -84,30 +84,30 @@ def cases(draw: st.DrawFn) -> Case:
         T=draw(st.integers(1, 45)),
         window=draw(st.integers(1, 12)),
         dilation=tuple(dilation),
-        places=tuple(draw(st.lists(st.integers(0, 50), max_size=4))),
+        positions=tuple(draw(st.lists(st.integers(0, 50), max_size=4))),
         n_kv_head=n_kv_head,
         block=draw(st.integers(1, 8)),
-        turned=draw(st.booleans()),
+        rotated=draw(st.booleans()),
     )
 
 
 @settings(deadline=None, max_examples=70)
 @given(case=cases())
 @example(case=Case(T=1, window=1))
-@example(case=Case(T=1, window=9, places=(0,)))
+@example(case=Case(T=1, window=9, positions=(0,)))
 @example(case=Case(T=5, window=9, dilation=(3,)))  # T below the window
-@example(case=Case(T=17, window=8, places=(0, 16)))  # T no multiple of the window
-@example(case=Case(T=16, window=8, dilation=(2,), places=(3, 8)))
+@example(case=Case(T=17, window=8, positions=(0, 16)))  # T no multiple of the window
+@example(case=Case(T=16, window=8, dilation=(2,), positions=(3, 8)))
 @example(case=Case(T=23, window=3, dilation=(1, 2, 2, 5), n_kv_head=2))  # runs that cut groups
-@example(case=Case(T=23, window=3, dilation=(1, 2, 1, 2), places=(7, 2, 7), n_kv_head=1))
+@example(case=Case(T=23, window=3, dilation=(1, 2, 1, 2), positions=(7, 2, 7), n_kv_head=1))
 @example(case=Case(T=9, window=3, dilation=(1, 1, 1, 1, 2, 2), n_head=6, n_kv_head=2))
-@example(case=Case(T=9, window=1, dilation=(5,), places=(4, 60)))
+@example(case=Case(T=9, window=1, dilation=(5,), positions=(4, 60)))
 def test_equals_the_dense_form_in_output_and_gradients(case: Case) -> None:
     inputs = qkv(case.T, case.n_head, case.n_kv_head)
-    if case.turned:
+    if case.rotated:
         config = GPTConfig(n_embd=16, n_head=4, position="rope")
-        turn = RotaryPositions(config).turn(torch.arange(case.T, dtype=torch.float64))
-        inputs[:2] = [turn(part) for part in inputs[:2]]
+        rotate = RotaryPositions(config).rotation(torch.arange(case.T, dtype=torch.float64))
+        inputs[:2] = [rotate(part) for part in inputs[:2]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_attention, "SMALLEST_BLOCK", case.block)
         ours = results(chunked, inputs, case.mask)
@@ -174,12 +174,12 @@ def test_a_model_trains_by_blocks_as_by_the_dense_form(
     config = GPTConfig(50, 40, n_layer=2, n_head=4, n_embd=16).replace(**fields)
     used: list[Mask] = []
     monkeypatch.setattr(
-        attention, "chunked", lambda *args: used.append(args[3]) or local_attention.chunked(*args)
+        local_attention, "chunked", lambda *args: used.append(args[3]) or chunked(*args)
     )
     in_blocks = step_of(config)
     assert len(used) == 2
     monkeypatch.setattr(attention, "kernel_for", lambda q, mask, dropout: eager)
-    # Queries and keys are turned in float64, but by float32 angles.
+    # Queries and keys are rotated in float64, but by float32 angles.
     torch.testing.assert_close(in_blocks, step_of(config), atol=1e-9, rtol=1e-9)
     assert len(used) == 2
 
@@ -206,13 +206,13 @@ def _eye(T: int) -> Tensor:
 
 
 @pytest.mark.parametrize("dilation", [1, ((1,), (1, 3))])
-@pytest.mark.parametrize("places", [(0,), (9,), (0, 3, 9, 14)])
+@pytest.mark.parametrize("positions", [(0,), (9,), (0, 3, 9, 14)])
 def test_no_future_leaks_through_global_tokens(
-    dilation: int | tuple[tuple[int, ...], ...], places: tuple[int, ...]
+    dilation: int | tuple[tuple[int, ...], ...], positions: tuple[int, ...]
 ) -> None:
     """A global token that read on would tell what it saw in the next layer."""
     config = GPTConfig(50, 20, n_layer=2, n_head=2, n_embd=8, window=3, position="none")
-    model = GPT(config.replace(dilation=dilation, global_tokens=places)).eval()
+    model = GPT(config.replace(dilation=dilation, global_tokens=positions)).eval()
     randomise(model, embedding_std=1.0)
     model.double()
     leaves: list[Tensor] = []
@@ -227,7 +227,7 @@ def test_no_future_leaks_through_global_tokens(
         (gradient,) = torch.autograd.grad(logits[0, t].square().sum(), leaves[0], retain_graph=True)
         sizes = gradient[0].abs().sum(-1)
         assert bool((sizes[t + 1 :] == 0).all())
-        assert bool((sizes[[p for p in places if p <= t]] > 0).all())
+        assert bool((sizes[[p for p in positions if p <= t]] > 0).all())
 
 
 # ── the cost ────────────────────────────────────────────────────────────────────────────────────
@@ -274,47 +274,47 @@ def test_what_is_made_grows_with_t_and_not_with_its_square(
     assert total <= 2.1 * cost(chunked, 1024, mask)[1]
 
 
-def test_the_dense_form_does_make_a_table_of_t_by_t() -> None:
+def test_the_dense_form_does_make_a_mask_of_t_by_t() -> None:
     assert cost(eager, 256, MASKS[0])[0] >= 256 * 256
     assert cost(eager, 256, MASKS[0])[1] > 3 * cost(eager, 128, MASKS[0])[1]
 
 
 @pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
-    """Note the shapes of the tables that are written out."""
+def materialised(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+    """Note the shapes of the masks that are materialised."""
     shapes: list[tuple[int, ...]] = []
-    table = local_attention.table
+    materialise = local_attention.materialise
 
     def noted(*args: Tensor) -> Tensor:
-        out = table(*args)  # type: ignore[arg-type]
+        out = materialise(*args)  # type: ignore[arg-type]
         shapes.append(tuple(out.shape))
         return out
 
-    monkeypatch.setattr(local_attention, "table", noted)
+    monkeypatch.setattr(local_attention, "materialise", noted)
     yield shapes
 
 
 @pytest.mark.parametrize("window", [1, 4, 10])
 @pytest.mark.parametrize("dilation", [1, 3])
-def test_tables_are_as_large_as_a_block_and_few(
-    window: int, dilation: int, tables: list[tuple[int, ...]]
+def test_masks_are_as_large_as_a_block_and_few(
+    window: int, dilation: int, materialised: list[tuple[int, ...]]
 ) -> None:
-    block, places = max(window, 4), (0, 17, 90)
+    block, positions = max(window, 4), (0, 17, 90)
     for T in (300, 601):
-        chunked(*qkv(T), causal(window, (dilation,), places))
-    in_blocks = [shape for shape in tables if shape[0] != len(places)]
+        chunked(*qkv(T), causal(window, (dilation,), positions))
+    in_blocks = [shape for shape in materialised if shape[0] != len(positions)]
     for n_query, n_key in in_blocks:
         assert n_query <= block
-        assert n_key <= block + window - 1 + len(places)
-    assert [shape for shape in tables if shape[0] == len(places)] == 2 * [(3, 91)]
-    # Blocks alike share a table: a strand has one at its start, one at its end, and some where
+        assert n_key <= block + window - 1 + len(positions)
+    assert [shape for shape in materialised if shape[0] == len(positions)] == 2 * [(3, 91)]
+    # Blocks alike share a mask: a strand has one at its start, one at its end, and some where
     # global tokens stand, and no more of them where the text is twice as long.
-    assert len(in_blocks) <= 2 * dilation * (3 + 2 * 3 * len(places))
+    assert len(in_blocks) <= 2 * dilation * (3 + 2 * 3 * len(positions))
 
 
-def test_blocks_alike_ask_once(tables: list[tuple[int, ...]]) -> None:
+def test_blocks_alike_ask_once(materialised: list[tuple[int, ...]]) -> None:
     chunked(*qkv(400), causal(4))
-    assert tables == [(4, 4), (4, 7)]
+    assert materialised == [(4, 4), (4, 7)]
 
 
 # ── which masks it takes ────────────────────────────────────────────────────────────────────────
@@ -338,9 +338,9 @@ def test_the_pattern_of_a_mask() -> None:
 
 
 def test_a_module_uses_blocks_once_the_text_is_longer_than_two_windows(
-    tables: list[tuple[int, ...]],
+    materialised: list[tuple[int, ...]],
 ) -> None:
     layer = CausalSelfAttention(GPTConfig(n_embd=8, n_head=2, window=4, n_kv_head=1))
     for T, in_blocks in ((8, False), (9, True)):
-        layer(torch.randn(1, T, 8), unturned)
-        assert bool(tables) == in_blocks
+        layer(torch.randn(1, T, 8), identity)
+        assert bool(materialised) == in_blocks

@@ -43,7 +43,7 @@ def test_it_is_the_naive_sum_and_the_count():
     assert count.item() == n == B * T - 3
 
 
-def test_what_stands_at_an_ignored_place_does_not_matter():
+def test_what_stands_at_an_ignored_position_does_not_matter():
     logits, targets = problem()
     changed = logits.clone()
     changed[targets == IGNORE] = 1e4

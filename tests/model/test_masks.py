@@ -1,4 +1,4 @@
-"""Masks: who may look at whom."""
+"""Attention masks: which keys a query sees."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from gpt2lib.model.masks import (
     SlidingWindow,
     dense,
     layer_mask,
-    table,
+    materialise,
 )
 
 DILATIONS = st.lists(st.integers(1, 4), min_size=3, max_size=3).map(tuple)
 
 
-def rows(allowed: Tensor) -> list[str]:
-    """Return a table as one line a query: x where it may look."""
-    return ["".join("x" if seen else "." for seen in row) for row in allowed.tolist()]
+def rows(seen: Tensor) -> list[str]:
+    """Return a boolean mask as one line a query: x where it sees the key."""
+    return ["".join("x" if one else "." for one in row) for row in seen.tolist()]
 
 
 # ── the kinds of mask ───────────────────────────────────────────────────────────────────────────
 
 
 def test_causal_sees_itself_and_the_past() -> None:
-    allowed = dense(Causal(), 4, 4)
-    assert allowed.dtype == torch.bool
-    assert rows(allowed) == ["x...", "xx..", "xxx.", "xxxx"]
+    seen = dense(Causal(), 4, 4)
+    assert seen.dtype == torch.bool
+    assert rows(seen) == ["x...", "xx..", "xxx.", "xxxx"]
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 8])
 @pytest.mark.parametrize("dilation", [1, 2, 3])
 def test_a_window_counts_the_query_itself(window: int, dilation: int) -> None:
-    allowed = dense(Causal() & SlidingWindow(window, (dilation,)), 30, 30)
+    seen = dense(Causal() & SlidingWindow(window, (dilation,)), 30, 30)
     for t in range(30):
         wanted = [t - i * dilation for i in range(window) if t >= i * dilation]
-        assert allowed[t].nonzero().flatten().tolist() == sorted(wanted)
+        assert seen[t].nonzero().flatten().tolist() == sorted(wanted)
 
 
 def test_a_window_looks_both_ways_without_causality() -> None:
@@ -55,9 +55,9 @@ def test_a_window_looks_both_ways_without_causality() -> None:
 
 
 def test_each_head_has_its_own_dilation() -> None:
-    allowed = dense(Causal() & SlidingWindow(2, (1, 3)), 4, 4, n_head=2)
-    assert rows(allowed[0]) == ["x...", "xx..", ".xx.", "..xx"]
-    assert rows(allowed[1]) == ["x...", ".x..", "..x.", "x..x"]
+    seen = dense(Causal() & SlidingWindow(2, (1, 3)), 4, 4, n_head=2)
+    assert rows(seen[0]) == ["x...", "xx..", ".xx.", "..xx"]
+    assert rows(seen[1]) == ["x...", ".x..", "..x.", "x..x"]
 
 
 def test_global_tokens_look_at_all_and_all_look_at_them() -> None:
@@ -98,8 +98,8 @@ def sees(mask: Mask, h: int, q: int, k: int) -> bool:
         case SlidingWindow(window, dilation):
             step = dilation[h] if len(dilation) > 1 else dilation[0]
             return any(k in (q - i * step, q + i * step) for i in range(window))
-        case GlobalTokens(places):
-            return q in places or k in places
+        case GlobalTokens(positions):
+            return q in positions or k in positions
         case Both(first, second):
             return sees(first, h, q, k) and sees(second, h, q, k)
         case Either(first, second):
@@ -119,16 +119,18 @@ MASKS = st.recursive(
 
 @settings(deadline=None, max_examples=60)
 @given(mask=MASKS, n_key=st.integers(1, 9), data=st.data())
-def test_tables_equal_those_made_in_loops(mask: Mask, n_key: int, data: st.DataObject) -> None:
+def test_boolean_masks_equal_those_made_in_loops(
+    mask: Mask, n_key: int, data: st.DataObject
+) -> None:
     n_query = data.draw(st.integers(1, n_key))
-    allowed = dense(mask, n_query, n_key, n_head=3).expand(3, n_query, n_key)
+    seen = dense(mask, n_query, n_key, n_head=3).expand(3, n_query, n_key)
     for h in range(3):
         for i in range(n_query):
-            place = n_key - n_query + i  # the queries are the last of the keys
-            assert allowed[h, i].tolist() == [sees(mask, h, place, k) for k in range(n_key)]
+            position = n_key - n_query + i  # the queries are the last of the keys
+            assert seen[h, i].tolist() == [sees(mask, h, position, k) for k in range(n_key)]
 
 
-# ── tables ──────────────────────────────────────────────────────────────────────────────────────
+# ── materialised masks ──────────────────────────────────────────────────────────────────────────
 
 
 def test_dense_asks_any_mask() -> None:
@@ -139,45 +141,45 @@ def test_dense_asks_any_mask() -> None:
     assert rows(dense(EverySecond(), 3, 3)) == ["x.x", ".x.", "x.x"]
 
 
-def test_dense_makes_its_table_on_the_device() -> None:
+def test_dense_makes_its_mask_on_the_device() -> None:
     mask = Causal() & (SlidingWindow(2, (1, 2)) | GlobalTokens((0,)))
     assert dense(mask, 2, 2, torch.device("meta"), n_head=2).device.type == "meta"
 
 
-def test_heads_alike_share_one_table() -> None:
+def test_heads_alike_share_one_mask() -> None:
     assert dense(Causal(), 4, 4, n_head=3).shape == (4, 4)
     assert dense(Causal() & SlidingWindow(2), 4, 4, n_head=3).shape == (4, 4)
     assert dense(Causal() & SlidingWindow(2, (1, 2, 3)), 4, 4, n_head=3).shape == (3, 4, 4)
 
 
-PLACES = st.lists(
+POSITIONS = st.lists(
     st.lists(st.integers(-1, 9), min_size=4, max_size=4, unique=True), min_size=2, max_size=2
 )
 
 
 @settings(deadline=None, max_examples=60)
-@given(mask=MASKS, keys=PLACES, queries=st.lists(st.integers(0, 9), min_size=2, max_size=2))
-def test_rows_have_their_own_places_and_empty_ones_are_seen_by_none(
+@given(mask=MASKS, keys=POSITIONS, queries=st.lists(st.integers(0, 9), min_size=2, max_size=2))
+def test_rows_have_their_own_positions_and_empty_ones_are_seen_by_none(
     mask: Mask, keys: list[list[int]], queries: list[int]
 ) -> None:
     q_idx, kv_idx = torch.tensor(queries)[:, None], torch.tensor(keys)
-    allowed = table(mask, q_idx, kv_idx, n_head=3)  # (2, 1 or 3, 1, 4)
-    assert allowed.dim() == 4
-    allowed = allowed.expand(2, 3, 1, 4)
+    seen = materialise(mask, q_idx, kv_idx, n_head=3)  # (2, 1 or 3, 1, 4)
+    assert seen.dim() == 4
+    seen = seen.expand(2, 3, 1, 4)
     for b in range(2):
         for h in range(3):
-            wanted = [place >= 0 and sees(mask, h, queries[b], place) for place in keys[b]]
-            assert allowed[b, h, 0].tolist() == wanted
+            wanted = [position >= 0 and sees(mask, h, queries[b], position) for position in keys[b]]
+            assert seen[b, h, 0].tolist() == wanted
 
 
-def test_an_empty_place_is_seen_by_none_in_a_shared_table_too() -> None:
-    allowed = table(Causal(), torch.tensor([2]), torch.tensor([-1, 0, 2, 3]))
-    assert rows(allowed) == [".xx."]
+def test_an_empty_position_is_seen_by_none_in_a_shared_mask_too() -> None:
+    seen = materialise(Causal(), torch.tensor([2]), torch.tensor([-1, 0, 2, 3]))
+    assert rows(seen) == [".xx."]
 
 
 def test_rows_may_share_their_keys() -> None:
-    allowed = table(Causal(), torch.tensor([[1], [2]]), torch.arange(4))
-    assert [rows(row) for row in allowed[:, 0]] == [["xx.."], ["xxx."]]
+    seen = materialise(Causal(), torch.tensor([[1], [2]]), torch.arange(4))
+    assert [rows(row) for row in seen[:, 0]] == [["xx.."], ["xxx."]]
 
 
 # ── the mask of a layer ─────────────────────────────────────────────────────────────────────────

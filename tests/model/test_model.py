@@ -13,7 +13,7 @@ from gpt2lib.config import IGNORE, GPTConfig
 from gpt2lib.model import attention
 from gpt2lib.model.gpt import GPT
 from gpt2lib.model.kernels import window as local_attention
-from gpt2lib.model.positions import unturned
+from gpt2lib.model.positions import identity
 from gpt2lib.utils.errors import UserError
 
 TINY = GPTConfig(vocab_size=50, block_size=16, n_layer=2, n_head=3, n_embd=24)
@@ -198,7 +198,7 @@ def seen_from_the_end(T: int, **changes: object) -> list[int]:
     model(tokens(1, T))[0, -1].square().sum().backward()
     assert leaves[0].grad is not None
     seen = leaves[0].grad[0].abs().sum(-1) > 0  # (T,)
-    return [T - 1 - place for place in seen.nonzero().flatten().tolist()][::-1]
+    return [T - 1 - position for position in seen.nonzero().flatten().tolist()][::-1]
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -215,7 +215,7 @@ def test_the_receptive_field_grows_by_a_window_a_layer(
 
 def test_the_receptive_field_of_dilated_and_mixed_windows() -> None:
     far = seen_from_the_end(40, n_layer=2, window=4, dilation=3)
-    assert far == [3 * step for step in range(2 * 3 + 1)]  # only every third place
+    assert far == [3 * step for step in range(2 * 3 + 1)]  # only every third position
     assert seen_from_the_end(40, n_layer=2, window=(3, 5)) == list(range(2 + 4 + 1))
     mixed = seen_from_the_end(40, n_layer=2, window=3, dilation=((1, 4),))
     assert max(mixed) == 2 * 2 * 4
@@ -224,7 +224,7 @@ def test_the_receptive_field_of_dilated_and_mixed_windows() -> None:
 
 def test_global_tokens_are_seen_from_everywhere() -> None:
     assert seen_from_the_end(40, n_layer=1, window=3, global_tokens=(5,)) == [0, 1, 2, 34]
-    # In two layers what the global token had seen comes through it: places 0 to 5.
+    # In two layers what the global token had seen comes through it: positions 0 to 5.
     assert seen_from_the_end(40, n_layer=2, window=3, global_tokens=(5,)) == [
         *range(5),
         *range(34, 40),
@@ -263,13 +263,13 @@ def test_a_block_computes_what_is_left_of_it(without: tuple[str, ...]) -> None:
 
     def stage(x: Tensor, norm: str, part: nn.Module) -> Tensor:
         normed = x if "layer_norm" in without else getattr(block, norm)(x)
-        y = part(normed, unturned) if norm == "ln_1" else part(normed)
+        y = part(normed, identity) if norm == "ln_1" else part(normed)
         return y if "residual" in without else x + y
 
     wanted = stage(x, "ln_1", block.attn)
     if "mlp" not in without:
         wanted = stage(wanted, "ln_2", block.mlp)
-    torch.testing.assert_close(block(x, unturned), wanted)
+    torch.testing.assert_close(block(x, identity), wanted)
     names = {name.split(".")[0] for name, _ in block.named_parameters()}
     assert ("mlp" in names) == ("mlp" not in without)
     assert ("ln_1" in names) == ("layer_norm" not in without)
@@ -291,7 +291,7 @@ def test_every_part_is_used_and_each_one_left_out_shows() -> None:
         assert all(not torch.allclose(one, other) for other in results[:i])
 
 
-def test_turned_shared_windowed_heads_learn_a_batch_by_heart() -> None:
+def test_rotated_shared_windowed_heads_learn_a_batch_by_heart() -> None:
     torch.manual_seed(0)
     fields = {"position": "rope", "n_kv_head": 1, "window": 4, "global_tokens": (0,)}
     model, idx = GPT(TINY.replace(**fields)), tokens(4, 17)

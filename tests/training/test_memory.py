@@ -21,7 +21,7 @@ from gpt2lib.estimate.ledger import Ledger
 from gpt2lib.estimate.update import Setting, update_memory
 from gpt2lib.model import attention
 from gpt2lib.model.gpt import GPT
-from gpt2lib.model.kernels import logit_chunks
+from gpt2lib.model.kernels import chunked_loss
 from gpt2lib.model.kernels import window as local_attention
 from gpt2lib.training import memory, muon
 from gpt2lib.training.live_bytes import peak_tensor_bytes
@@ -143,7 +143,7 @@ def test_the_peak_of_muon_comes_where_it_works_on_copies(
 def test_the_gradient_of_the_lookup_is_a_whole_matrix_at_the_end(
     precision: str, tied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logit_chunks, "IN_CACHE", 1 << 16)
+    monkeypatch.setattr(chunked_loss, "IN_CACHE", 1 << 16)
     config = BASE.replace(vocab_size=9000, block_size=8, tie_weights=tied)
     setting = Setting(1, precision=precision)
     update = update_memory(config, setting)
@@ -158,8 +158,8 @@ def test_the_gradient_of_the_lookup_is_a_whole_matrix_at_the_end(
 def test_the_estimate_follows_a_loss_in_many_chunks(
     rows: int, tied: bool, cached: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logit_chunks, "CHUNK", 1 << 19)
-    monkeypatch.setattr(logit_chunks, "IN_CACHE", cached)
+    monkeypatch.setattr(chunked_loss, "CHUNK", 1 << 19)
+    monkeypatch.setattr(chunked_loss, "IN_CACHE", cached)
     config = BASE.replace(vocab_size=4001, n_layer=1, tie_weights=tied)
     setting = Setting(rows, accumulation=2, precision=precision)
     update = update_memory(config, setting)

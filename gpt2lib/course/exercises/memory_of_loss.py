@@ -112,7 +112,7 @@ LOSS_IN_CHUNKS = Exercise(
     notebook="09",
     title="A loss that never holds all logits",
     signature="my_chunked_loss(x, weight, targets, rows)",
-    reference="gpt2lib.model.loss:linear_cross_entropy",
+    reference="gpt2lib.model.kernels.chunked_loss:linear_cross_entropy",
     adapt=_in_chunks,
     cases=lambda: [
         case(*_problem(7, (1, 6), 0), 3),

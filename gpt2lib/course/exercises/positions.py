@@ -23,7 +23,7 @@ def _rotation(kind: Any, places: Any, head_size: int, base: float, scale: float 
     shape = config.GPTConfig(
         n_embd=head_size, n_head=1, position="rope", rope_base=base, rope_scale=scale
     )
-    return kind(shape).turn(places)
+    return kind(shape).rotation(places)
 
 
 def _pair(kind: Any) -> Function:
@@ -214,7 +214,7 @@ EXERCISES = [
         signature="my_frequencies(head_size, base)",
         reference="gpt2lib.model.positions:RotaryPositions",
         adapt=_frequencies,
-        shows="gpt2lib.model.positions:RotaryPositions.turn",
+        shows="gpt2lib.model.positions:RotaryPositions.rotation",
         cases=lambda: [case(8, 10000.0), case(64, 10000.0), case(6, 100.0)],
         hints=[
             "There is one frequency for each pair, so hs/2 of them. Pair 0 turns by 1 radian a "
@@ -337,7 +337,7 @@ EXERCISES = [
         signature="my_interpolated_rope(x, base, scale)",
         reference="gpt2lib.model.positions:RotaryPositions",
         adapt=_interpolated,
-        shows="gpt2lib.model.positions:RotaryPositions.turn",
+        shows="gpt2lib.model.positions:RotaryPositions.rotation",
         cases=_interpolated_cases,
         hints=[
             "Interpolation leaves the frequencies as they are. Which number becomes smaller?",

@@ -485,9 +485,9 @@ EXERCISES = [
         id="int8-rows",
         notebook="11",
         title="A matrix in 8 bits",
-        signature="my_quantise(weight)",
-        reference="gpt2lib.generation.quantization:quantise",
-        adapt=lambda quantise: lambda weight: quantise(weight, torch.float32),
+        signature="my_quantize(weight)",
+        reference="gpt2lib.generation.quantization:quantize",
+        adapt=lambda quantize: lambda weight: quantize(weight, torch.float32),
         cases=_int8_cases,
         hints=[
             "The weight of a row that is farthest from 0 shall become 127 or -127.",

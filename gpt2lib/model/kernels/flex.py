@@ -1,7 +1,7 @@
 """Attention through PyTorch's flex_attention: kernels made for a mask, for CUDA.
 
-The mask's own function becomes part of a compiled kernel, which skips every tile of the table
-in which nothing may be seen. It has no dropout, and no backward pass on a CPU.
+The mask's own function becomes part of a compiled kernel, which skips every tile of it
+in which nothing is seen. It has no dropout, and no backward pass on a CPU.
 
 Shapes: B batch, T time, nh heads, nkv key/value heads, hs head size.
 
@@ -16,30 +16,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2lib.model.masks import Mask, table
+from gpt2lib.model.masks import Mask, materialise
 
 KERNELS = 64
 """Kernels that may be compiled: one for every kind of mask, dtype and head size, in training and
-without gradients. PyTorch's own limit is 8; past it, the whole table is held in memory again."""
-
+without gradients. PyTorch's own limit is 8; past it, the whole mask is materialised again."""
 
 TILE = 128
-"""Queries and keys in a tile of the table."""
+"""Queries and keys in a tile of the mask."""
 
 
 @lru_cache(maxsize=64)
 def _tiles(mask: Mask, n_head: int, T: int, device: torch.device) -> Any:
-    """Return which tiles of the table hold something to see; made once for a mask and length.
+    """Return which tiles of the mask hold something to see; made once for a mask and length.
 
-    PyTorch's `create_block_mask` finds the same tiles, but writes out all T by T of the table.
+    PyTorch's `create_block_mask` finds the same tiles, but materialises all T by T of the mask.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
     keys = torch.arange(T + -T % TILE, device=device)  # filled up to whole tiles ...
-    keys = keys.where(keys < T, -1)  # ... by keys that nobody sees
+    keys = keys.where(keys < T, -1)  # ... by keys that no query sees
     some, whole = [], []
     for queries in torch.split(torch.arange(T, device=device), TILE):
-        seen = table(mask, queries, keys, n_head)  # (T', T), or (nh, T', T) if heads differ
+        seen = materialise(mask, queries, keys, n_head)  # (T', T), or (nh, T', T) if heads differ
         seen = seen.view(-1, len(queries), len(keys) // TILE, TILE)  # (nh, T', T/128, 128)
         some.append(seen.any(-1).any(1))  # (nh, T/128)
         whole.append(seen.all(-1).all(1) & (len(queries) == TILE))
@@ -63,13 +62,13 @@ def _compiled() -> Any:
     return torch.compile(flex_attention)
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
+def tiled(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
     """Compute masked attention where queries are all the keys.
 
     Args:
         q: (B, nh, T, hs).
         k, v: (B, nkv, T, hs).
-        mask: who may look at whom.
+        mask: which keys a query sees.
         dropout: must be 0.
 
     Returns:

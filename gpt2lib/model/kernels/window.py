@@ -2,10 +2,10 @@
 
 The sequence is cut into blocks. A block of queries can only reach its own keys and the few
 before it, so a small attention a block is enough: T/S blocks of S by S + window numbers, where
-the whole table has T by T. What may be seen inside a block is asked of the mask itself, at the
-true places, so that this file holds no second definition of a window.
+the whole attention has T by T. What is seen inside a block is asked of the mask itself, at the true
+positions, so that this file holds no second definition of a window.
 
-Two things lie outside of that picture. With dilation d, a query sees every d-th place only: the
+Two things lie outside of that picture. With dilation d, a query sees every d-th position only: the
 sequence is then d interleaved ones, each with an ordinary window. Global tokens are few: their
 keys are added to every block, and their queries are answered apart, over all keys.
 
@@ -16,13 +16,14 @@ Reference: Beltagy et al. 2020, section 3.1 and appendix A (the chunked form).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gpt2lib.model.kernels.flex import tiled
 from gpt2lib.model.masks import (
     Both,
     Causal,
@@ -31,7 +32,7 @@ from gpt2lib.model.masks import (
     Mask,
     SlidingWindow,
     additive,
-    table,
+    materialise,
 )
 
 SMALLEST_BLOCK = 128
@@ -46,9 +47,23 @@ def local_pattern(mask: Mask) -> tuple[SlidingWindow, tuple[int, ...]] | None:
     match mask:
         case Both(Causal(), SlidingWindow() as near):
             return near, ()
-        case Both(Causal(), Either(SlidingWindow() as near, GlobalTokens(places))):
-            return near, places
+        case Both(Causal(), Either(SlidingWindow() as near, GlobalTokens(positions))):
+            return near, positions
     return None
+
+
+def sparse_kernel(q: Tensor, mask: Mask, dropout: float) -> Callable[..., Tensor] | None:
+    """Return the kernel that skips what no query sees; None if too little could be skipped.
+
+    Args:
+        q: (B, nh, T, hs), queries that are all the keys.
+        mask: which keys a query sees.
+        dropout: probability of dropping a weight.
+    """
+    pattern = local_pattern(mask)
+    if pattern is None or q.size(-2) <= 2 * pattern[0].window:
+        return None
+    return tiled if q.is_cuda and not dropout else chunked
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
@@ -70,13 +85,13 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -
     pattern = local_pattern(mask)
     if pattern is None:
         raise ValueError(f"the chunked form needs a causal sliding window, not {mask}")
-    near, places = pattern
-    places = tuple(sorted({place for place in places if place < q.size(-2)}))
+    near, positions = pattern
+    positions = tuple(sorted({position for position in positions if position < q.size(-2)}))
     parts = []
     for heads, dilation in _runs(near.dilation, q.size(1)):
         kv = _kv_heads(heads, q.size(1) // k.size(1))
         part = q[:, heads.start : heads.stop], k[:, kv], v[:, kv]
-        parts.append(_one_dilation(*part, near.window, dilation, places, dropout))
+        parts.append(_one_dilation(*part, near.window, dilation, positions, dropout))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -101,13 +116,19 @@ def _kv_heads(heads: range, group: int) -> slice | list[int]:
 
 
 def _one_dilation(
-    q: Tensor, k: Tensor, v: Tensor, window: int, dilation: int, places: tuple[int, ...], p: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int,
+    dilation: int,
+    positions: tuple[int, ...],
+    p: float,
 ) -> Tensor:
     """Compute heads that share a dilation: as many interleaved sequences, each in blocks."""
     T = q.size(2)
-    mask = Causal() & (SlidingWindow(window, (dilation,)) | GlobalTokens(places))
-    few = torch.tensor(places, dtype=torch.long, device=q.device)
-    kept = Strand(places, k[:, :, few], v[:, :, few])  # 2 × (B, nkv, G, hs)
+    mask = Causal() & (SlidingWindow(window, (dilation,)) | GlobalTokens(positions))
+    few = torch.tensor(positions, dtype=torch.long, device=q.device)
+    kept = Strand(positions, k[:, :, few], v[:, :, few])  # 2 × (B, nkv, G, hs)
     if dilation == 1:
         y = _in_blocks(q, Strand(range(T), k, v), kept, mask, window, p)
     else:
@@ -121,16 +142,16 @@ def _one_dilation(
             strand = Strand(range(first, T + spare, dilation), ks, vs)
             ys.append(_in_blocks(qs, strand, kept, mask, window, p))
         y = torch.stack(ys, dim=3).flatten(2, 3)[:, :, :T]  # (B, nh, T, hs), woven again
-    if not places:
+    if not positions:
         return y
-    end = places[-1] + 1
-    allowed = _additive(mask, places, range(end), q)
-    whole = _sdpa(q[:, :, few], k[:, :, :end], v[:, :, :end], allowed, p)
+    end = positions[-1] + 1
+    bias = _additive(mask, positions, range(end), q)
+    whole = _sdpa(q[:, :, few], k[:, :, :end], v[:, :, :end], bias, p)
     return y.index_copy(2, few, whole)
 
 
 class Strand(NamedTuple):
-    """Keys and values, 2 × (B, nkv, n, hs), and the places that they stand at."""
+    """Keys and values, 2 × (B, nkv, n, hs), and their positions."""
 
     at: Sequence[int]
     k: Tensor
@@ -167,31 +188,30 @@ def _in_blocks(
     it was cut from, which would bring T²/S back.
     """
     size = max(window // 2, SMALLEST_BLOCK)
-    tables: dict[tuple[object, ...], Tensor] = {}
+    biases: dict[tuple[object, ...], Tensor] = {}
     ys, before = [], strand.last(0)
     for block_q, block in zip(torch.split(q, size, dim=2), strand.blocks(size), strict=True):
         near = before.join(block)
         first, end = near.at[0], block.at[-1]
         here = set(near.at) if kept.at else set()
-        seen = [i for i, place in enumerate(kept.at) if place < end and place not in here]
+        seen = [i for i, position in enumerate(kept.at) if position < end and position not in here]
         keys = kept.pick(seen).join(near) if seen else near
-        # Blocks alike share one table: it depends on the places relative to the block alone.
+        # Blocks alike share one mask: it depends on the positions relative to the block alone.
         alike = (
             *(len(block.at), len(near.at), len(seen)),
-            tuple(place - first for place in kept.at if first <= place <= end),
+            tuple(position - first for position in kept.at if first <= position <= end),
         )
-        if alike not in tables:
-            tables[alike] = _additive(mask, block.at, keys.at, q)
-        ys.append(_sdpa(block_q, keys.k, keys.v, tables[alike], dropout))
+        if alike not in biases:
+            biases[alike] = _additive(mask, block.at, keys.at, q)
+        ys.append(_sdpa(block_q, keys.k, keys.v, biases[alike], dropout))
         before = near.last(window - 1)
     return torch.cat(ys, dim=2)  # (B, nh, n, hs)
 
 
 def _additive(mask: Mask, queries: Sequence[int], keys: Sequence[int], like: Tensor) -> Tensor:
-    """Write a mask out as what is added to the scores: 0, or minus infinity."""
+    """Return a mask as what is added to the scores: 0, or minus infinity."""
     q_idx, kv_idx = (torch.tensor(list(at), device=like.device) for at in (queries, keys))
-    allowed = table(mask, q_idx, kv_idx)  # (n_query, n_key)
-    return additive(allowed, like)
+    return additive(materialise(mask, q_idx, kv_idx), like)  # (n_query, n_key)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> Tensor:
