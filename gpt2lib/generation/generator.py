@@ -14,8 +14,8 @@ from typing import Literal, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from gpt2lib.generation.context import Context
-from gpt2lib.generation.sampling import Choice, choose, penalise
+from gpt2lib.generation.sampling import SamplingParams, penalise, sample
+from gpt2lib.model.cache import KVCache
 from gpt2lib.model.gpt import GPT
 from gpt2lib.utils.errors import UserError
 
@@ -33,15 +33,61 @@ class Options(TypedDict, total=False):
     past_block: Literal["reread", "refuse"]
 
 
+class Context:
+    """The tokens that the model sees: the end of each row's text, from column 0 on.
+
+    Attributes:
+        idx: (B, block_size + 1), padded on the right.
+        lengths: how many tokens of each row are in the context.
+    """
+
+    def __init__(self, model: GPT, idx: Tensor, pad: Sequence[int], use_cache: bool) -> None:
+        B, T = idx.shape
+        self.model, self.use_cache = model, use_cache
+        self.block_size = model.config.block_size
+        self.lengths = [T - n for n in pad]
+        self.idx = idx.new_zeros(B, self.block_size + 1)
+        for row, length in enumerate(self.lengths):
+            self.idx[row, :length] = idx[row, T - length :]
+        self.ends = torch.tensor(self.lengths, device=idx.device) - 1  # (B,), the last columns
+        self.cache: KVCache | None = None
+
+    def logits(self, to_come: int) -> Tensor:
+        """Return the logits of the next token, (B, V); `to_come` more will be asked for at most."""
+        trunk, ends = self.model.transformer, self.ends
+        if self.cache is not None:
+            last = self.idx.gather(1, ends[:, None])  # (B, 1)
+            return self.model.lm_head(trunk(last, self.cache)[:, 0])  # type: ignore[no-any-return]
+        longest = max(self.lengths)
+        if self.use_cache:
+            room = min(self.block_size, longest + to_come)
+            self.cache = KVCache(self.model.config, ends + 1, room, self.model.cache_dtype)
+        x = trunk(self.idx[:, :longest], self.cache)  # (B, T, C)
+        x = x[torch.arange(len(x), device=x.device), ends]  # (B, C), each row's last token
+        return self.model.lm_head(x)  # type: ignore[no-any-return]
+
+    def append(self, token: Tensor) -> None:
+        """Add a token to each row, (B,); a full row keeps its last half block."""
+        self.ends = self.ends + 1
+        self.idx.scatter_(1, self.ends[:, None], token[:, None])
+        self.lengths = [length + 1 for length in self.lengths]
+        for row, length in enumerate(self.lengths):
+            if length > self.block_size:
+                half = max(1, self.block_size // 2)
+                self.idx[row, :half] = self.idx[row, length - half : length].clone()
+                self.lengths[row], self.ends[row] = half, half - 1
+                self.cache = None  # every position has moved: read anew
+
+
 def left_pad(prompts: Sequence[Sequence[int]], fill: int = 0) -> tuple[Tensor, list[int]]:
-    """Put prompts of different lengths into one batch, filled up on the left.
+    """Put prompts of different lengths into one batch, padded on the left.
 
     Args:
         prompts: token ids, at least one each.
-        fill: the id to fill up with; no model ever sees it.
+        fill: the id to pad with; no model ever sees it.
 
     Returns:
-        idx, (B, T), and how many places of each row are filling: pass them on as `pad`.
+        idx, (B, T), and how many positions of each row are padding: pass them on as `pad`.
 
     Raises:
         UserError: if there is no prompt, or one is empty.
@@ -78,10 +124,10 @@ def next_tokens(
         model: the model; it is put back into training mode if it was in it.
         idx: (B, T), the prompts, at least one token each.
         max_new_tokens: how many to draw.
-        temperature, top_k, top_p, repetition_penalty: see `gpt2lib.generation.sampling.Choice`.
+        temperature, top_k, top_p, repetition_penalty: see `SamplingParams`.
         seed: makes the draws repeatable, apart from everything else; None draws from torch's
             own generator.
-        pad: how many places at the left of each row are filling, as `left_pad` returns it.
+        pad: how many positions at the left of each row are padding, as `left_pad` returns it.
         use_cache: keep keys and values; without, everything is computed anew for each token.
         past_block: what happens when a row reaches block_size. "reread" goes on from the last half
             block, "refuse" refuses before anything is drawn.
@@ -93,7 +139,7 @@ def next_tokens(
         UserError: for an empty prompt, one longer than block_size, token ids outside the
             vocabulary, or options that mean nothing or contradict one another.
     """
-    choice = Choice(temperature, top_k, top_p, repetition_penalty)
+    params = SamplingParams(temperature, top_k, top_p, repetition_penalty)
     if seed is not None and not 0 <= seed < 2**63:
         raise UserError(f"seed must be from 0 to 2**63 - 1, not {seed}")
     pad = _check(model, idx, max_new_tokens, pad, past_block)
@@ -102,8 +148,7 @@ def next_tokens(
     model.eval()
     try:
         context = Context(model, idx.long(), pad, use_cache)
-        penalised = repetition_penalty != 1
-        seen = _seen(idx, pad, model.config.vocab_size) if penalised else None
+        seen = None if repetition_penalty == 1 else _seen(idx, pad, model.config.vocab_size)
         for i in range(max_new_tokens):
             logits = context.logits(max_new_tokens - i - 1).float()  # (B, V)
             if not bool(logits.amax(-1).isfinite().all()):  # a NaN is the largest of its row
@@ -112,7 +157,7 @@ def next_tokens(
                 )
             if seen is not None:
                 logits = penalise(logits, seen, repetition_penalty)
-            token = choose(logits, choice, generator)  # (B,)
+            token = sample(logits, params, generator)  # (B,)
             if seen is not None:
                 seen.scatter_(1, token[:, None], True)
             context.append(token)
@@ -124,7 +169,7 @@ def next_tokens(
 def _check(
     model: GPT, idx: Tensor, max_new_tokens: int, pad: Sequence[int] | None, past_block: str
 ) -> list[int]:
-    """Refuse prompts that cannot be continued; return the filling of each row."""
+    """Refuse prompts that cannot be continued; return the padding of each row."""
     if idx.dim() != 2 or idx.numel() == 0:
         raise UserError(
             f"prompts need shape (B, T) with B and T at least 1, not {tuple(idx.shape)}"
@@ -140,7 +185,7 @@ def _check(
     if len(pad) != B or not all(0 <= n < T for n in pad):
         raise UserError(f"pad must be {B} numbers from 0 to {T - 1}, not {pad}")
     vocab_size, block_size = model.config.vocab_size, model.config.block_size
-    read = torch.cat([row[n:] for row, n in zip(idx, pad, strict=True)])  # without the filling
+    read = torch.cat([row[n:] for row, n in zip(idx, pad, strict=True)])  # without the padding
     low, high = int(read.min()), int(read.max())
     if low < 0 or high >= vocab_size:
         bad = high if high >= vocab_size else low
@@ -178,7 +223,7 @@ def generate(
     """Continue prompts; arguments as in `next_tokens`.
 
     Args:
-        stop: token ids that end a row; the row is then filled up with the token it ended on.
+        stop: token ids that end a row; the row is then padded with the token it ended on.
 
     Returns:
         (B, T + n), the prompts and their continuations; n is `max_new_tokens`, or less if every

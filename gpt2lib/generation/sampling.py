@@ -19,8 +19,8 @@ GREEDY_BELOW = 1e-6
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How a token is chosen, checked once before anything is drawn.
+class SamplingParams:
+    """How the next token is sampled, checked once before anything is drawn.
 
     Attributes:
         temperature: below 1 sharpens, above 1 flattens, 0 leaves only the likeliest token.
@@ -75,7 +75,7 @@ def next_token_probabilities(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Tensor:
-    """Turn logits, (B, V), into the probabilities to draw from; arguments as in `Choice`.
+    """Turn logits, (B, V), into the probabilities to draw from; arguments as in `SamplingParams`.
 
     Returns:
         (B, V), each row sums to 1.
@@ -85,7 +85,7 @@ def next_token_probabilities(
 
     Reference: Fan et al. 2018, section 5.3 (top-k); Holtzman et al. 2020, section 3.1 (top-p).
     """
-    Choice(temperature, top_k, top_p)
+    SamplingParams(temperature, top_k, top_p)
     logits = logits.float()
     if temperature < GREEDY_BELOW:
         return F.one_hot(logits.argmax(-1), logits.size(-1)).float()
@@ -128,10 +128,12 @@ def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Ten
     return torch.searchsorted(reached, at * reached[:, -1:], right=True)[:, 0]  # (B,)
 
 
-def choose(logits: Tensor, choice: Choice, generator: torch.Generator | None = None) -> Tensor:
-    """Choose the next token of each row, (B,), from logits, (B, V)."""
-    if choice.temperature < GREEDY_BELOW:
+def sample(
+    logits: Tensor, params: SamplingParams, generator: torch.Generator | None = None
+) -> Tensor:
+    """Sample the next token of each row, (B,), from logits, (B, V)."""
+    if params.temperature < GREEDY_BELOW:
         return logits.argmax(-1)
     return draw(
-        next_token_probabilities(logits, choice.temperature, choice.top_k, choice.top_p), generator
+        next_token_probabilities(logits, params.temperature, params.top_k, params.top_p), generator
     )

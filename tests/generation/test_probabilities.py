@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from gpt2lib.generation.sampling import Choice, draw, next_token_probabilities, penalise
+from gpt2lib.generation.sampling import SamplingParams, draw, next_token_probabilities, penalise
 from gpt2lib.utils.errors import UserError
 
 weights_of = st.lists(st.integers(1, 1000), min_size=2, max_size=20, unique=True)
@@ -142,13 +142,13 @@ def test_options_that_mean_nothing_or_contradict_are_refused(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as refused:
-        Choice(**options)
+        SamplingParams(**options)
     assert "\n" not in str(refused.value)
 
 
 def test_options_that_go_together_are_taken() -> None:
-    Choice(temperature=0.0, repetition_penalty=1.2)
-    Choice(temperature=0.7, top_k=50, top_p=0.9, repetition_penalty=0.5)
+    SamplingParams(temperature=0.0, repetition_penalty=1.2)
+    SamplingParams(temperature=0.7, top_k=50, top_p=0.9, repetition_penalty=0.5)
 
 
 def test_draws_follow_the_probabilities_and_never_take_what_has_none() -> None:
