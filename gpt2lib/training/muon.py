@@ -1,10 +1,9 @@
 """Muon: a step of the same size in every direction of a matrix.
 
-The gradient of a weight matrix has a few large singular values and many small ones, so a step
-along it moves the matrix in those few directions and hardly in the others. Muon keeps the
-directions of the averaged gradient and gives them all one size: for G = U·S·Vᵀ it steps along
-U·Vᵀ. A decomposition would be slow. Newton and Schulz's iteration needs products of matrices
-alone: a polynomial of odd powers in X acts on the singular values and leaves U and V as they are.
+A gradient has a few large singular values and many small ones, so a step along it moves the matrix
+in few directions. Muon gives all directions of the averaged gradient one size: for G = U·S·Vᵀ it
+steps along U·Vᵀ. A decomposition would be slow. Newton and Schulz's iteration needs products of
+matrices alone: a polynomial of odd powers in X acts on the singular values and leaves U and V.
 
 What is no matrix between two activations, or none with a gradient in all its rows, stays with
 AdamW: embeddings, the output head, biases and gains. Muon needs one moment, AdamW two.
@@ -21,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from gpt2lib.utils.sharded import like, whole
 
@@ -39,14 +37,12 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
 
     Args:
         matrices: (..., rows, columns).
-        dtype: in which products are computed. The result is needed to two digits, so bf16 will do
-            where it is fast.
+        dtype: of the products and the result, which is needed to two digits: bf16 will do.
 
     Returns:
-        (..., rows, columns) in `dtype`; zeros stay zeros.
+        (..., rows, columns); zeros stay zeros.
 
-    Reference: Jordan et al. 2024, section "Newton-Schulz"; `torch.optim.Muon` does the same, one
-    matrix at a time.
+    Reference: Jordan et al. 2024, section "Newton-Schulz"; `torch.optim.Muon`, matrix by matrix.
     """
     *_, rows, columns = matrices.shape
     # No singular value is above the root of the sum of all squares.
@@ -71,9 +67,9 @@ def direction(matrices: Tensor, rows: tuple[int, ...], dtype: torch.dtype) -> Te
 
     Args:
         matrices: (n, rows, columns), averaged gradients.
-        rows: how many rows belong together. Queries, keys and values are computed by one product,
-            but are three matrices.
-        dtype: in which products are computed.
+        rows: how many rows belong together: queries, keys and values come of one product, but are
+            three matrices.
+        dtype: of the products.
     """
     if len(set(rows)) > 1:
         each = [direction(m, (m.size(1),), dtype) for m in torch.split(matrices, list(rows), 1)]
@@ -94,7 +90,7 @@ class MuonAdamW(torch.optim.Optimizer):
             each belong together, () for all.
         lr, betas, eps: of AdamW, where a group does not say otherwise.
         momentum: decay of Muon's mean of the gradients.
-        dtype: in which Muon's products are computed.
+        dtype: of Muon's products.
     """
 
     def __init__(
@@ -110,6 +106,11 @@ class MuonAdamW(torch.optim.Optimizer):
         # `fused` tells `load_state_dict` that the count of steps lies beside the weight.
         super().__init__(groups, {**common, "muon": False, "rows": (), "fused": True})
         self.dtype = dtype
+        self.adamw = torch.optim.AdamW(self._others(), lr, betas, eps, fused=True)
+
+    def _others(self) -> list[dict[str, Any]]:
+        """Return the groups that AdamW steps."""
+        return [group for group in self.param_groups if not group["muon"]]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -119,12 +120,12 @@ class MuonAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            with_gradient = [p for p in group["params"] if p.grad is not None]
             if group["muon"]:
-                for batch in _batches(with_gradient):
+                for batch in _batches([p for p in group["params"] if p.grad is not None]):
                     self._muon(batch, group)
-            elif with_gradient:
-                self._adamw(with_gradient, group)
+        # Both keep one state and one set of groups, which loading a state replaces.
+        self.adamw.state, self.adamw.param_groups = self.state, self._others()
+        self.adamw.step()
         return loss
 
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
@@ -146,30 +147,6 @@ class MuonAdamW(torch.optim.Optimizer):
         mean = state["momentum"].lerp_(p.grad, 1 - momentum)
         # Nesterov's form: the mean as the same gradient, once more, would leave it.
         return whole(p.grad.lerp(mean, momentum))
-
-    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Step a group as AdamW does, in PyTorch's fused form."""
-        states = [self.state[p] for p in parameters]
-        for p, state in zip(parameters, states, strict=True):
-            if not state:
-                state["step"] = torch.zeros((), device=p.device)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-        adamw(
-            parameters,
-            [p.grad for p in parameters if p.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-            lr=group["lr"],
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-        )
 
 
 def _batches(parameters: list[Tensor]) -> Iterator[list[Tensor]]:

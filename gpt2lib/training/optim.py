@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from gpt2lib.config import OptimConfig
-from gpt2lib.training.muon import MuonAdamW
 from gpt2lib.utils.errors import UserError
 
 
@@ -55,8 +54,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
     `scale` is its rate as a multiple of `lr`.
 
     Raises:
-        UserError: for a rate of the head where it is the token embedding, and for a wrapped model,
-            whose parts have other names.
+        UserError: for a rate of a tied head, and for a wrapped model, whose parts have other names.
     """
     named = dict(model.named_parameters())
     own_rate = config.embedding_lr is not None or config.head_lr is not None
@@ -74,11 +72,11 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
             "embedding_lr for both, or model.tie_weights false"
         )
     decay = config.weight_decay
-    groups: list[dict[str, object]] = []
-    for name, rate in own_rates.items():
-        if rate is not None and name in rest:
-            own = {"params": [rest.pop(name)], "weight_decay": decay, "scale": rate / config.lr}
-            groups.append(own)
+    groups: list[dict[str, object]] = [
+        {"params": [rest.pop(name)], "weight_decay": decay, "scale": rate / config.lr}
+        for name, rate in own_rates.items()
+        if rate is not None and name in rest
+    ]
     if config.name == "muon":
         blocks = [n for n, p in rest.items() if n.startswith("transformer.h.") and p.dim() == 2]
         for rows in sorted({_rows(model, name) for name in blocks}):
@@ -99,20 +97,19 @@ def _rows(model: nn.Module, name: str) -> tuple[int, ...]:
 def make_optimizer(
     model: nn.Module, config: OptimConfig, precision: str = "fp32"
 ) -> torch.optim.Optimizer:
-    """Return the optimiser over GPT-2's decay groups: AdamW in PyTorch's fused form, or Muon.
+    """Return the optimiser over `parameter_groups`: AdamW in PyTorch's fused form, or Muon.
 
     Args:
         model: a GPT, or for AdamW any module.
         config: which one, and its settings.
-        precision: what the model trains in. Muon's products are in bf16 where that is bf16, and in
+        precision: what the model trains in; Muon's products are in bf16 where that is bf16, and in
             float32 otherwise.
-
-    Raises:
-        UserError: as `parameter_groups`.
     """
     groups = parameter_groups(model, config)
     betas = config.beta1, config.beta2
     if config.name == "muon":
+        from gpt2lib.training.muon import MuonAdamW
+
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         return MuonAdamW(groups, config.lr, betas, config.eps, config.muon_momentum, dtype)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
