@@ -20,9 +20,9 @@ from gpt2lib.cli.installed import (
     check_packages,
     check_python,
 )
-from gpt2lib.data.sources.named import TINY_FILE, TINY_SHA256, cache_dir
+from gpt2lib.data.sources.named import TINY_FILE, TINY_SHA256
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import expand
+from gpt2lib.utils.files import cache_dir, expand
 
 GB = 1e9
 RAM = 1.0, 2.5

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from gpt2lib.config import IGNORE, TrainConfig
 from gpt2lib.data.batches import document_ids, eval_starts, masking_eot
-from gpt2lib.data.prepared import Prepared
+from gpt2lib.data.preparation import Prepared
 from gpt2lib.data.token_files import TokenFile
 
 if TYPE_CHECKING:  # preparing data must not pay for importing torch

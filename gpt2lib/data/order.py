@@ -6,12 +6,12 @@ on the batch size, the number of processes, or what was read before. So a run th
 or moved to more GPUs, only has to know how many samples it has seen.
 
 How it works. The file is cut into `n` windows of `block_size` tokens that lie end to end; an epoch
-visits each window once. Sample `i` belongs to epoch `e = i // n` and has place `p = i % n` in it.
+visits each window once. Sample `i` belongs to epoch `e = i // n`, with position `p = i % n` in it.
 Two things change with the epoch:
 
 * the *shift*: all cuts move right by a random number of tokens, so that the model does not always
   see the same sentence at the same position of its context;
-* the *permutation*: place `p` is sent to window `w`. Nothing is shuffled in memory: a Feistel
+* the *permutation*: position `p` is sent to window `w`. Nothing is shuffled in memory: a Feistel
   network computes `w` from `p` directly, whatever the number of windows.
 
 A Feistel network takes a number of `2b` bits as two halves and repeats
@@ -70,11 +70,11 @@ def sample_windows(
     samples = np.asarray(indices)
     if samples.size and (samples.dtype.kind not in "iu" or samples.min() < 0):
         raise ValueError("sample indices must be integers from 0")
-    epoch, place = np.divmod(samples.astype(np.uint64).ravel(), np.uint64(n))
+    epoch, position = np.divmod(samples.astype(np.uint64).ravel(), np.uint64(n))
     key = _mix(_mix(_word(seed)) ^ epoch)  # one key for each epoch
     slack = n_tokens - 1 - n * block_size  # the largest shift that stays inside the file
     shift = _mix(key) % np.uint64(slack + 1)
-    start = shift + _permute(place, n, key) * np.uint64(block_size)
+    start = shift + _permute(position, n, key) * np.uint64(block_size)
     return start.astype(np.int64).reshape(samples.shape)
 
 
@@ -159,32 +159,32 @@ def windows_per_epoch(n_tokens: int, block_size: int, *, name: str = "the data")
     return max(1, fits - 1)
 
 
-def _permute(place: Words, n: int, key: Words) -> Words:
-    """Send each place to a window: for one key, a permutation of 0 .. n - 1.
+def _permute(position: Words, n: int, key: Words) -> Words:
+    """Send each position to a window: for one key, a permutation of 0 .. n - 1.
 
     Args:
-        place: numbers below n.
+        position: numbers below n.
         n: windows in the epoch.
-        key: the key of the epoch of each place; the same shape.
+        key: the key of the epoch of each position; the same shape.
     """
     half = max(1, ((n - 1).bit_length() + 1) // 2)  # bits in each half: 4**half >= n
 
     def mix(round_: int, right: Words) -> Words:
         return _mix(_mix(key ^ _word(round_)) ^ right)
 
-    return cycle_walk(place, n, lambda number: feistel(number, half, mix))
+    return cycle_walk(position, n, lambda number: feistel(number, half, mix))
 
 
-def cycle_walk(place: Words, n: int, permute: Callable[[Words], Words]) -> Words:
+def cycle_walk(position: Words, n: int, permute: Callable[[Words], Words]) -> Words:
     """Make a permutation of the numbers below n out of one of more numbers.
 
     Args:
-        place: numbers below n.
+        position: numbers below n.
         n: how many there are.
         permute: a permutation of 0 .. m - 1, where m is at least n; it takes and returns as many
-            numbers as there are places.
+            numbers as there are positions.
     """
-    out = permute(place)
+    out = permute(position)
     while (again := out >= n).any():
         out = np.where(again, permute(out), out)
     return out

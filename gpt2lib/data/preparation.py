@@ -1,34 +1,90 @@
 """From a source of text to a folder of token files, made once and kept.
 
 The folder holds the shards of `train` and `val` with their headers, the tokenizer, and
-`prepared.json`. It is made in a hidden folder beside its place, where a killed preparation is taken
-up again (`work.py`), and renamed when it is whole, so a folder that exists is complete. Its name
-in the cache is a hash of all that determines its content; asking for the same again opens it.
+`prepared.json`. It is made in a hidden folder beside its target (`writer.py`) and renamed when it
+is whole, so a folder that exists is complete. Its name in the cache is a hash of all that
+determines its content; asking for the same again opens it.
+
+The text is read three times: for its fingerprint (bytes only), to count the documents, so that an
+exact share of them is held out, and to encode them; and once more before that, the training
+documents only, where a tokenizer is learned from it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpt2lib.config import DataConfig
-from gpt2lib.data import shards
-from gpt2lib.data.encoding import write_part
-from gpt2lib.data.learning import learn
-from gpt2lib.data.prepared import INFO, Prepared, is_prepared, open_prepared
-from gpt2lib.data.progress import follow
-from gpt2lib.data.sources import Corpus, Split, cache_dir, load_corpus
-from gpt2lib.data.sources.base import digest
-from gpt2lib.data.token_files import FORMAT
-from gpt2lib.data.work import Work, working
-from gpt2lib.data.writer import write_json
+from gpt2lib.data.encode import complete
+from gpt2lib.data.mixture import Joined, Mixture, common_tokenizer
+from gpt2lib.data.sources import Corpus, load_corpus
+from gpt2lib.data.sources.corpus import digest
+from gpt2lib.data.token_files import FORMAT, INFO, TokenFile
+from gpt2lib.data.writer import partial_folder
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import expand
+from gpt2lib.utils.files import cache_dir, expand
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of token files, opened.
+
+    Attributes:
+        folder: where it is; of a mixture, that of its first source.
+        tokenizer: the one that made the ids.
+        train: the tokens to train on.
+        val: the tokens held out, or None if nothing is.
+        info: name, origin and licence of the text, and what the folder was made with.
+    """
+
+    folder: Path
+    tokenizer: Tokenizer
+    train: TokenFile
+    val: TokenFile | None
+    info: dict[str, Any]
+
+
+def is_prepared(folder: Path | str) -> bool:
+    """Return whether `prepare` made the folder."""
+    return (expand(folder) / INFO).is_file()
+
+
+def open_prepared(folder: Path | str) -> Prepared:
+    """Open a folder that `prepare` made.
+
+    So that no altered byte is trained on, the hashes of its shards are compared here, where that
+    costs no more than a moment (`TokenFile.verify_if_cheap`).
+
+    Raises:
+        UserError: if it is damaged, or its tokenizer is not the one that made the ids.
+    """
+    folder = expand(folder)
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        version = info["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is not a folder that `gpt2lib prepare` made") from error
+    if version != FORMAT:
+        raise UserError(
+            f"{folder} has format {version}, this version reads {FORMAT}; prepare again"
+        )
+    if "train" not in info.get("parts", ()):
+        raise UserError(f"{folder / INFO} is damaged; delete the folder and prepare again")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    parts = {part: TokenFile(folder / f"{part}.json") for part in info["parts"]}
+    for part in parts.values():
+        part.check_tokenizer(tokenizer.fingerprint)
+        part.verify_if_cheap()
+    return Prepared(folder, tokenizer, parts["train"], parts.get("val"), info)
 
 
 def prepare(
@@ -53,89 +109,102 @@ def prepare(
         UserError: if the source or the tokenizer cannot be used, or `out` is taken.
     """
     if corpus is None and config.mixture is not None:
-        from gpt2lib.data.mixture import prepare_mixture  # which prepares its sources with this
-
-        return prepare_mixture(config, out, progress, tokenizer)
+        return _prepare_mixture(config, config.mixture, out, progress, tokenizer)
     if corpus is None and is_prepared(config.source):
-        return _reopen(config, out, tokenizer)
-    corpus = corpus or load_corpus(config)
-    tokenizer = tokenizer or _given_tokenizer(config)
+        return _open_source(config, out, tokenizer)
+    return _prepare_corpus(config, corpus or load_corpus(config), out, progress, tokenizer)
+
+
+def sources_of(config: DataConfig) -> dict[str, DataConfig]:
+    """Return a configuration for each source by itself, sorted by name."""
+    names = sorted(config.mixture or [config.source])
+    return {name: config.replace(source=name, mixture=None) for name in names}
+
+
+def _prepare_mixture(
+    config: DataConfig,
+    weights: dict[str, float],
+    out: Path | str | None,
+    progress: bool,
+    tokenizer: Tokenizer | None,
+) -> Prepared:
+    """Prepare every source of a mixture, each in a folder of its own in the cache.
+
+    The tokenizer is the given one, or the configured one, or that of a source that is a prepared
+    folder, or else learned from the training text of all sources, whatever their weights.
+
+    Returns:
+        `train` is a `Mixture`; `val` has the held-out parts of all sources that have one, whole,
+        one behind the other.
+    """
+    if out is not None:
+        raise UserError(
+            f"a mixture is not prepared into one folder such as {out}: training with data.mixture "
+            "prepares each source by itself, in the cache"
+        )
+    wanted = sources_of(config)
+    parts = {name: prepare(one) for name, one in wanted.items() if is_prepared(one.source)}
+    corpora = {name: load_corpus(one) for name, one in wanted.items() if name not in parts}
+    if tokenizer is None and _is_learned(config):
+        tokenizer = next((part.tokenizer for part in parts.values()), None) or common_tokenizer(
+            config, list(corpora.values()), _cache(config), progress
+        )
+    for name, corpus in corpora.items():
+        parts[name] = _prepare_corpus(wanted[name], corpus, None, progress, tokenizer)
+    parts = {name: parts[name] for name in wanted}  # sorted again
+    first = next(iter(parts.values()))
+    for part in parts.values():
+        part.train.check_tokenizer((tokenizer or first.tokenizer).fingerprint)
+    train = Mixture({name: part.train for name, part in parts.items()}, weights)
+    held_out = [part.val for part in parts.values() if part.val is not None]
+    val = Joined(f"the held-out parts of {', '.join(parts)}", held_out) if held_out else None
+    info = {
+        **{key: first.info[key] for key in ("format", "tokenizer", "vocab_size")},
+        "name": train.name,
+        "licence": "; ".join(dict.fromkeys(str(part.info["licence"]) for part in parts.values())),
+        "sources": {name: part.info for name, part in parts.items()},
+    }
+    return Prepared(first.folder, tokenizer or first.tokenizer, train, val, info)
+
+
+def _prepare_corpus(
+    config: DataConfig,
+    corpus: Corpus,
+    out: Path | str | None,
+    progress: bool,
+    tokenizer: Tokenizer | None,
+) -> Prepared:
+    """Prepare one source, or open what is there."""
+    if tokenizer is None and not _is_learned(config):
+        tokenizer = load_tokenizer(config.tokenizer)
     key = _key(config, corpus, tokenizer)
-    target = _target(config, corpus, key) if out is None else expand(out)
     given = out is not None
+    target = expand(out) if out is not None else _target(config, corpus, key)
     found = _found(target, key, given=given)
     if found:
         _log.info("opened the prepared tokens in %s", target)
         return found
-    with working(target, key, shards.SHARD) as work:
+    with partial_folder(target, key) as partial:
         if found := _found(target, key, given=given):  # made by the process that we waited for
-            work.drop()
+            partial.drop()
             return found
         if target.exists():
             shutil.rmtree(target)  # an empty folder, or a damaged one in the cache
-        if not work.is_complete:
-            _make(work, config, corpus, tokenizer, key, progress)
-        work.publish(target)
+        if not partial.is_complete:
+            complete(partial, config, corpus, tokenizer, progress)
+        partial.publish(target)
     return open_prepared(target)
 
 
-def _make(
-    work: Work,
-    config: DataConfig,
-    corpus: Corpus,
-    tokenizer: Tokenizer | None,
-    key: str,
-    progress: bool,
-) -> None:
-    """Write whatever of the folder is not there yet."""
-    if work.has_shards:
-        _log.warning("going on with what a stopped preparation left in %s", work.folder)
-    tokenizer = _tokenizer(work, config, corpus, tokenizer, progress)
-    parts: list[Split] = []
-    with follow(f"encoding {corpus.name}", corpus.n_bytes, progress) as bar:
-        for split in ("train", "val"):
-            if write_part(work, split, corpus, tokenizer, bar) is not None:
-                parts.append(split)
-            elif split == "train":
-                raise UserError(
-                    f"{corpus.name} holds no text to train on; give some that is not empty"
-                )
-    if "val" not in parts:
-        _log.warning("nothing of %s is held out: there will be no validation", corpus.name)
-    info = {
-        "format": FORMAT,
-        "key": key,
-        "name": corpus.name,
-        "origin": corpus.origin,
-        "licence": corpus.licence,
-        "tokenizer": tokenizer.name,
-        "vocab_size": tokenizer.vocab_size,
-        "learned_from": work.learned_from,
-        "parts": parts,
-    }
-    write_json(work.folder / INFO, info)
-
-
-def _tokenizer(
-    work: Work, config: DataConfig, corpus: Corpus, given: Tokenizer | None, progress: bool
-) -> Tokenizer:
-    """Return the tokenizer that was given, was learned before a stop, or is learned now."""
-    if kept := work.tokenizer():
-        return given or kept
-    learned_from = None
-    if given is None:
-        with follow("learning the tokenizer", corpus.n_bytes, progress) as bar:
-            given, learned_from = learn(config, corpus, bar)
-    work.keep_tokenizer(given, learned_from)
-    return given
-
-
-def _reopen(config: DataConfig, out: Path | str | None, tokenizer: Tokenizer | None) -> Prepared:
+def _open_source(
+    config: DataConfig, out: Path | str | None, tokenizer: Tokenizer | None
+) -> Prepared:
     """Open a source that is prepared already; refuse a wish that it cannot fulfil."""
     if out is not None:
         raise UserError(f"{config.source} is prepared already; use it as it is, or copy the folder")
     prepared = open_prepared(config.source)
-    tokenizer = tokenizer or _given_tokenizer(config)
+    if tokenizer is None and not _is_learned(config):
+        tokenizer = load_tokenizer(config.tokenizer)
     if tokenizer is not None:
         prepared.train.check_tokenizer(tokenizer.fingerprint)
     elif config.tokenizer not in ("auto", prepared.tokenizer.name):
@@ -146,10 +215,9 @@ def _reopen(config: DataConfig, out: Path | str | None, tokenizer: Tokenizer | N
     return prepared
 
 
-def _given_tokenizer(config: DataConfig) -> Tokenizer | None:
-    """Load the tokenizer of the configuration, or return None if it is to be learned."""
-    learned = config.tokenizer in ("auto", "bpe", "char")
-    return None if learned else load_tokenizer(config.tokenizer)
+def _is_learned(config: DataConfig) -> bool:
+    """Whether the configuration names no tokenizer that exists, but one to be learned."""
+    return config.tokenizer in ("auto", "bpe", "char")
 
 
 def _key(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer | None) -> str:
@@ -160,10 +228,13 @@ def _key(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer | None) -> str
     return digest(str(FORMAT), corpus.fingerprint, split, spec)
 
 
+def _cache(config: DataConfig) -> Path:
+    return expand(config.cache) if config.cache else cache_dir() / "prepared"
+
+
 def _target(config: DataConfig, corpus: Corpus, key: str) -> Path:
-    base = expand(config.cache) if config.cache else cache_dir() / "prepared"
     readable = re.sub(r"[^\w.-]+", "-", corpus.name).strip("-.")[:40]
-    return base / f"{readable or 'text'}-{key[:16]}"
+    return _cache(config) / f"{readable or 'text'}-{key[:16]}"
 
 
 def _found(target: Path, key: str, *, given: bool) -> Prepared | None:

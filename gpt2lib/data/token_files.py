@@ -2,8 +2,8 @@
 
 `train-00000.tokens`, `train-00001.tokens` … hold nothing but ids (little-endian, 2 or 4 bytes
 each), so that they can be memory-mapped: the operating system reads only the pages that a batch
-touches, and a row larger than the memory works like a small one. A small source has one such
-shard. `train.json` says how to read them and where they came from.
+touches, and a row larger than the memory works like a small one. All shards but the last are of
+equal size. `train.json` says how to read them, their hashes, and where they came from.
 
 With an end-of-text token the ids are `<eot> document <eot> document <eot>`: the first token is
 context only, so every byte of text is predicted, and so is every end of a document. A
@@ -17,6 +17,7 @@ prepared folder also compares the hashes where that is cheap (`TokenFile.verify_
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +26,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpt2lib.data.joined import JoinedTokens
 from gpt2lib.data.order import sample_windows, windows_per_epoch
-from gpt2lib.data.shards import JoinedTokens, Shard, check_hash, check_size, shard_path
-from gpt2lib.data.sources.base import digest
+from gpt2lib.data.sources.corpus import digest
 from gpt2lib.utils.errors import UserError
 
 FORMAT = 2
 """Version of the layout; a file of another version is refused."""
 VERIFY_BELOW = 1 << 30
 """Bytes up to which opening a prepared folder hashes a row: about half a second at 2 GB/s."""
+INFO = "prepared.json"
+"""What a prepared folder holds besides: written last, so a folder that has it is complete."""
 _DTYPES = {"uint16": "<u2", "uint32": "<u4"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a row.
+
+    Attributes:
+        n_tokens: ids in it.
+        sha256: hash of the file.
+    """
+
+    n_tokens: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -74,15 +90,6 @@ class Header:
         return digest(*(shard.sha256 for shard in self.shards))
 
 
-def dtype_for(vocab_size: int) -> np.dtype[Any]:
-    """Return the smallest id type: two bytes up to 65,536 tokens, then four."""
-    if vocab_size <= 1 << 16:
-        return np.dtype("<u2")
-    if vocab_size <= 1 << 32:
-        return np.dtype("<u4")
-    raise UserError(f"a vocabulary of {vocab_size} tokens is too large; the most is {1 << 32}")
-
-
 class TokenFile:
     """A row of tokens, opened for reading.
 
@@ -94,6 +101,7 @@ class TokenFile:
         header: what it says.
         tokens: all ids, memory-mapped, shape (n_tokens,): a numpy array where there is one shard,
             and else a `JoinedTokens`, which is read in the same way.
+        parts: the files that no window may leave; here there is one, the file itself.
 
     Raises:
         UserError: if a shard or the header is missing, damaged or of another version.
@@ -103,38 +111,38 @@ class TokenFile:
         self.path = Path(path).with_suffix(".json")
         self.header = _read_header(self.path)
         dtype = np.dtype(_DTYPES[self.header.dtype])
-        for file, shard in self._files():
-            check_size(file, shard, dtype.itemsize)
-        rows = [np.memmap(file, dtype=dtype, mode="r") for file, _ in self._files()]
+        for file, shard in self.files():
+            check_size(file, shard.n_tokens * dtype.itemsize)
+        rows = [np.memmap(file, dtype=dtype, mode="r") for file, _ in self.files()]
         self.tokens: NDArray[Any] | JoinedTokens = rows[0] if len(rows) == 1 else JoinedTokens(rows)
 
-    def _files(self) -> list[tuple[Path, Shard]]:
-        """Return each shard with the place of its file."""
+    @property
+    def parts(self) -> tuple[TokenFile, ...]:
+        return (self,)
+
+    def files(self) -> list[tuple[Path, Shard]]:
+        """Return each shard with the path of its file."""
         return [(shard_path(self.path, i), shard) for i, shard in enumerate(self.header.shards)]
 
     def __len__(self) -> int:
         return self.header.n_tokens
 
     def __repr__(self) -> str:
-        return f"TokenFile({str(self.path)!r}, {len(self):,} tokens of {self.name})"
+        return f"{type(self).__name__}({len(self):,} tokens of {self.name})"
 
     @property
     def name(self) -> str:
         """What to call the text in messages."""
         return self.header.name
 
-    @property
-    def parts(self) -> tuple[TokenFile, ...]:
-        """The files that no window may leave; here there is one, the file itself."""
-        return (self,)
-
     def require(self, block_size: int) -> None:
         """Refuse a file too short for one window.
 
         Raises:
-            UserError: naming both numbers.
+            UserError: naming the file and both numbers.
         """
-        windows_per_epoch(len(self), block_size, name=self.name)
+        for part in self.parts:
+            windows_per_epoch(len(part), block_size, name=part.name)
 
     def windows(self, block_size: int, seed: int, indices: ArrayLike) -> NDArray[np.int64]:
         """Return where the windows of the given samples start; see `order.sample_windows`."""
@@ -146,11 +154,12 @@ class TokenFile:
         Raises:
             UserError: if the fingerprints differ.
         """
-        if fingerprint != self.header.tokenizer:
-            raise UserError(
-                f"the tokenizer {fingerprint[:12]} is not the one {self.path} was made with "
-                f"({self.header.tokenizer[:12]}); prepare the text again with this tokenizer"
-            )
+        for part in self.parts:
+            if fingerprint != part.header.tokenizer:
+                raise UserError(
+                    f"the tokenizer {fingerprint[:12]} is not the one {part.path} was made with "
+                    f"({part.header.tokenizer[:12]}); prepare the text again with this tokenizer"
+                )
 
     def verify(self) -> None:
         """Read all shards and compare their hashes with the header's.
@@ -158,8 +167,9 @@ class TokenFile:
         Raises:
             UserError: if a byte has changed, naming the shard.
         """
-        for file, shard in self._files():
-            check_hash(file, shard)
+        for part in self.parts:
+            for file, shard in part.files():
+                check_hash(file, shard)
 
     def verify_if_cheap(self) -> None:
         """Compare the hashes of the shards that are small together or may have changed.
@@ -171,15 +181,54 @@ class TokenFile:
         Raises:
             UserError: if a byte has changed, naming the shard.
         """
-        size = len(self) * self.tokens.dtype.itemsize
-        sealed = self.path.stat().st_mtime_ns
-        for file, shard in self._files():
-            if size < VERIFY_BELOW or file.stat().st_mtime_ns > sealed:
-                check_hash(file, shard)
+        for part in self.parts:
+            size = len(part) * part.tokens.dtype.itemsize
+            written = part.path.stat().st_mtime_ns
+            for file, shard in part.files():
+                if size < VERIFY_BELOW or file.stat().st_mtime_ns > written:
+                    check_hash(file, shard)
 
-    def __reduce__(self) -> tuple[type[TokenFile], tuple[Path]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the path: a worker process maps the file itself instead of copying it."""
         return TokenFile, (self.path,)
+
+
+def dtype_for(vocab_size: int) -> np.dtype[Any]:
+    """Return the smallest id type: two bytes up to 65,536 tokens, then four."""
+    if vocab_size <= 1 << 16:
+        return np.dtype("<u2")
+    if vocab_size <= 1 << 32:
+        return np.dtype("<u4")
+    raise UserError(f"a vocabulary of {vocab_size} tokens is too large; the most is {1 << 32}")
+
+
+def shard_path(header: Path, number: int) -> Path:
+    """Return where a shard lies: `train-00003.tokens` for `train.json` and 3."""
+    return header.with_name(f"{header.stem}-{number:05d}.tokens")
+
+
+def check_size(path: Path, expected: int) -> None:
+    """Refuse a shard that is missing or has not as many bytes as it should."""
+    if not path.is_file():
+        raise _damaged(path, "it is missing")
+    if (size := path.stat().st_size) != expected:
+        raise _damaged(path, f"its header promises {expected} bytes, it has {size}")
+
+
+def check_hash(path: Path, shard: Shard) -> Any:
+    """Refuse a shard in which a byte has changed; return the hash, which takes more bytes."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({error.strerror or error})") from error
+    if (said := found.hexdigest()) != shard.sha256:
+        raise _damaged(path, f"its sha256 is {said[:12]}…, its header says {shard.sha256[:12]}…")
+    return found
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} is damaged: {reason}; delete its folder and prepare again")
 
 
 def _read_header(path: Path) -> Header:
@@ -193,27 +242,22 @@ def _read_header(path: Path) -> Header:
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}; prepare again")
     try:
-        values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
-        header = Header(**values)
+        shards = tuple(Shard(**shard) for shard in values.pop("shards"))
+        header = Header(**values, shards=shards)
+        _check_sound(header)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; delete its folder and prepare again") from error
-    if not _is_sound(header):
-        raise UserError(f"{path} is damaged; delete its folder and prepare again")
     return header
 
 
-def _is_sound(header: Header) -> bool:
-    """Return whether all values have their types and the sizes of the shards add up."""
+def _check_sound(header: Header) -> None:
+    """Raise a TypeError unless all values have their types and the sizes of the shards add up."""
     kinds = {"int": int, "str": str, "tuple[Shard, ...]": tuple}
     parts: list[Header | Shard] = [header, *header.shards]
-    typed = all(
-        type(getattr(part, field.name)) is kinds[str(field.type)]
-        for part in parts
-        for field in dataclasses.fields(part)
-    )
-    return (
-        typed
-        and header.dtype in _DTYPES
-        and all(shard.n_tokens > 0 for shard in header.shards)
-        and header.n_tokens == sum(shard.n_tokens for shard in header.shards) > 0
-    )
+    for part in parts:
+        for field in dataclasses.fields(part):
+            if type(getattr(part, field.name)) is not kinds[str(field.type)]:
+                raise TypeError(field.name)
+    sizes = [shard.n_tokens for shard in header.shards]
+    if header.dtype not in _DTYPES or not sizes or min(sizes) < 1 or sum(sizes) != header.n_tokens:
+        raise TypeError("dtype or sizes")

@@ -15,8 +15,8 @@ from typing import Any
 
 from gpt2lib.config import GPTConfig, TrainConfig, load_config
 from gpt2lib.data import is_prepared
-from gpt2lib.data.prepared import INFO
-from gpt2lib.data.sources import ABOUT
+from gpt2lib.data.sources.named import ABOUT
+from gpt2lib.data.token_files import INFO
 from gpt2lib.model.gpt import GPT
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import expand, read_json

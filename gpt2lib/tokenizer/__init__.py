@@ -8,12 +8,11 @@ of them fit `Tokenizer`, and `load_tokenizer` finds the right one in a folder.
 from gpt2lib.tokenizer.base import EOT, Tokenizer
 from gpt2lib.tokenizer.bpe import BPE
 from gpt2lib.tokenizer.char import CharTokenizer
-from gpt2lib.tokenizer.chunks import byte_to_unicode, split, to_byte_ids
-from gpt2lib.tokenizer.fast import FastBPE
-from gpt2lib.tokenizer.fast_training import train_bpe
+from gpt2lib.tokenizer.fast import FastBPE, train_bpe
 from gpt2lib.tokenizer.gpt2_vocab import gpt2_tokenizer
-from gpt2lib.tokenizer.loading import load_tokenizer
+from gpt2lib.tokenizer.load import load_tokenizer
 from gpt2lib.tokenizer.merges import apply_merges, count_pairs, learn_merges, merge
+from gpt2lib.tokenizer.pretokenizer import byte_to_unicode, pretokenize, to_byte_ids
 
 __all__ = [
     "BPE",
@@ -28,7 +27,7 @@ __all__ = [
     "learn_merges",
     "load_tokenizer",
     "merge",
-    "split",
+    "pretokenize",
     "to_byte_ids",
     "train_bpe",
 ]

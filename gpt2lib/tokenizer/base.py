@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from gpt2lib.utils.errors import UserError
 
@@ -15,9 +18,14 @@ log = logging.getLogger(__name__)
 
 EOT = "<|endoftext|>"
 """The end-of-text token: it stands between documents, never inside one."""
+GPT2_FINGERPRINT = "dca0bda9d9ad5160c1b35c2d2f621cab95eadeb2fed5029221b4bf56039f9e59"
+CHUNK = 1 << 16
+"""Characters after which a long text is cut, so that chunks are encoded in parallel."""
+CUT = re.compile(r"\S(?=[ \n])")
+"""Where the pre-tokenizer always cuts: between a word and white space."""
 
 
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
     """Text to token ids and back.
 
     Attributes:
@@ -25,39 +33,61 @@ class Tokenizer(Protocol):
         vocab_size: ids run from 0 to vocab_size - 1.
         eot: the id of the end-of-text token, or None where there is none.
         fingerprint: sha256 of all that determines the ids; equal fingerprints, equal ids.
-        encodes_pieces: whether the ids of a text are those of its `chunks.pieces`, joined.
+        encodes_chunks: whether the ids of a text are those of its `chunks`, joined.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def eot(self) -> int | None: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def encodes_pieces(self) -> bool: ...
+    vocab_size: int
+    eot: int | None
 
+    @cached_property
+    def encodes_chunks(self) -> bool:
+        return True
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:  # what each token stands for
+        raise NotImplementedError
+
+    @cached_property
+    @abstractmethod
+    def fingerprint(self) -> str: ...
+
+    @property
+    def name(self) -> str:
+        return "gpt2" if self.fingerprint == GPT2_FINGERPRINT else "bpe"
+
+    @abstractmethod
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
-        """Return the ids of a text; special tokens written in it count only if allowed."""
-        ...
+        """Return the ids of a text; special tokens written in it count only if allowed.
+
+        Raises:
+            UserError: for a lone surrogate, or a character without an id.
+        """
 
     def encode_batch(self, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
         """Return the ids of each of several texts."""
-        ...
+        return [self.encode(text, allow_special) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of the ids; bytes that are not UTF-8 become U+FFFD."""
-        ...
+        """Return the text: the tokens' bytes, joined and read as UTF-8.
+
+        Bytes that are no whole character, as when a token holds half an emoji, become U+FFFD.
+
+        Raises:
+            UserError: for an id that is not in the vocabulary.
+        """
+        joined = b"".join(self._bytes[token] for token in check_ids(ids, self.vocab_size))
+        return joined.decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that one token stands for."""
-        ...
+        return self._bytes[check_ids([token], self.vocab_size)[0]]
 
+    @abstractmethod
     def save(self, folder: Path | str, model_max_length: int | None = None) -> None:
-        """Write the tokenizer's files into a folder, which is made if need be."""
-        ...
+        """Write the tokenizer's files into a folder, which is made if need be.
+
+        `model_max_length`, the model's block size, is noted for transformers.
+        """
 
 
 T = TypeVar("T", bound=Tokenizer)
@@ -78,6 +108,19 @@ def check_text(text: str) -> str:
             "replace it with text.encode('utf-8', 'replace').decode()"
         ) from error
     return text
+
+
+def chunks(text: str) -> Iterator[str]:
+    """Cut a long text only where pre-tokenisation always cuts.
+
+    No pre-token has white space after something else, and what follows such a place does not
+    change the pre-tokens before it, so the chunks' ids, joined, are the ids of the whole.
+    """
+    start = 0
+    while len(text) - start > CHUNK and (cut := CUT.search(text, start + CHUNK)):
+        yield text[start : cut.end()]
+        start = cut.end()
+    yield text[start:]
 
 
 def check_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
@@ -122,9 +165,6 @@ def check_not_empty(size: int) -> None:
 def warn_if_short(made: T, vocab_size: int) -> T:
     """Say so when the text had too few repeated pairs; return the tokenizer."""
     if made.vocab_size < vocab_size:
-        log.warning(
-            "the text has too few repeated pairs for %d tokens; the vocabulary has %d",
-            vocab_size,
-            made.vocab_size,
-        )
+        said = "the text has too few repeated pairs for %d tokens; the vocabulary has %d"
+        log.warning(said, vocab_size, made.vocab_size)
     return made

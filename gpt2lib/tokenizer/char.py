@@ -5,28 +5,28 @@ Reference: Karpathy, "Let's build GPT: from scratch, in code, spelled out" (2023
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from gpt2lib.tokenizer import files
-from gpt2lib.tokenizer.base import check_ids, check_not_empty, check_text, digest
+from gpt2lib.tokenizer.base import Tokenizer, check_not_empty, check_text, digest
 from gpt2lib.utils.errors import UserError
 
 
-class CharTokenizer:
-    """Characters in the order of their code points; an id is a place in that order.
+class CharTokenizer(Tokenizer):
+    """Characters in the order of their code points; an id is a position in that order.
 
     There is no end-of-text token, and a character that was not in the training text has no id.
     """
 
     name = "char"
-    eot: int | None = None
-    encodes_pieces = True
+    eot = None
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = sorted(set(characters))
         self.vocab_size = len(self.characters)
+        self._bytes = [c.encode("utf-8", "surrogatepass") for c in self.characters]
         self._ids = {character: i for i, character in enumerate(self.characters)}
 
     @classmethod
@@ -52,27 +52,11 @@ class CharTokenizer:
             return [self._ids[character] for character in text]
         except KeyError:
             check_text(text)
-        place, unknown = next((i, c) for i, c in enumerate(text) if c not in self._ids)
+        at, unknown = next((i, c) for i, c in enumerate(text) if c not in self._ids)
         raise UserError(
-            f"character {unknown!r} (U+{ord(unknown):04X}) at position {place} is not one of this "
+            f"character {unknown!r} (U+{ord(unknown):04X}) at position {at} is not one of this "
             f"tokenizer's {self.vocab_size} characters; leave it out, or use a bpe tokenizer"
         )
-
-    def encode_batch(self, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
-        """Return the ids of each text."""
-        return [self.encode(text) for text in texts]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of the ids.
-
-        Raises:
-            UserError: for an id that is not in the vocabulary.
-        """
-        return "".join(self.characters[i] for i in check_ids(ids, self.vocab_size))
-
-    def token_bytes(self, token: int) -> bytes:
-        """Return the UTF-8 bytes of one character."""
-        return self.decode([token]).encode("utf-8")
 
     @cached_property
     def fingerprint(self) -> str:

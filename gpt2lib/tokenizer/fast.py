@@ -7,26 +7,27 @@ BPE of any transformers checkpoint, whatever its layout of ids.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-from gpt2lib.tokenizer import files
-from gpt2lib.tokenizer.base import EOT, check_ids, check_text
+from gpt2lib.tokenizer import base, files
+from gpt2lib.tokenizer.base import EOT, Tokenizer
 from gpt2lib.tokenizer.bpe import BPE
-from gpt2lib.tokenizer.chunks import byte_to_unicode, pieces
 from gpt2lib.tokenizer.merges import Pair
+from gpt2lib.tokenizer.pretokenizer import byte_to_unicode
 from gpt2lib.utils.errors import UserError
 
-PIECES = 256  # encoded in one call, to bound memory
+CHUNKS = 256  # encoded in one call, to bound memory
 STRIPPING = ("single_word", "lstrip", "rstrip")
 CONTENT = ("vocab", "merges", "dropout")
 
 
-class FastBPE:
+class FastBPE(Tokenizer):
     """A byte-level BPE on top of a `tokenizers.Tokenizer`.
 
     Attributes:
@@ -70,17 +71,9 @@ class FastBPE:
         self.vocab_size = max([*self._vocab.values(), *self._added.values()]) + 1
         self.merges: list[Pair] = [(self._vocab[a], self._vocab[b]) for a, b in model["merges"]]
 
-    @classmethod
-    def from_bpe(cls, bpe: BPE) -> FastBPE:
-        """Return the fast form of a readable BPE."""
-        symbols = bpe.symbols()
-        vocab = {symbol: token for token, symbol in enumerate(symbols)}
-        merges = [(symbols[a], symbols[b]) for a, b in bpe.merges]
-        return cls(pipeline(vocab, merges), bpe.eot)
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle for worker processes: made anew there, so that special tokens stay text."""
-        return _rebuild, (self._inner.to_str(), self.eot, self._config)
+        return FastBPE, (self._inner, self.eot, self._config)
 
     def readable(self) -> BPE:
         """Return the readable form.
@@ -88,38 +81,27 @@ class FastBPE:
         Raises:
             UserError: if the ids or the pipeline are not laid out as GPT-2's.
         """
-        try:
+        with suppress(UserError):  # of merges that are not in the order of their ids
             readable = BPE(self.merges)
-            same = readable.fingerprint == self.fingerprint
-        except UserError:
-            same = False
-        if not same:
-            raise UserError(
-                f"this tokenizer has another layout than GPT-2's (bytes, merges, {EOT}); "
-                "its fast form is the only one"
-            )
-        return readable
+            if readable.fingerprint == self.fingerprint:
+                return readable
+        raise UserError(
+            f"this tokenizer has another layout than GPT-2's (bytes, merges, {EOT}); its fast form "
+            "is the only one"
+        )
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
-        """Return the ids of a text.
-
-        Args:
-            text: any text; special tokens in it are spelled like other text,
-            allow_special: unless this is true.
-
-        Raises:
-            UserError: for a lone surrogate.
-        """
+        """Return the ids of a text."""
         return self.encode_batch([text], allow_special)[0]
 
     def encode_batch(self, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
         """Return the ids of each text; the work is spread over the processor's cores."""
-        cut = pieces if self._is_gpt2_like else lambda text: iter([text])
-        parts = [(i, part) for i, text in enumerate(texts) for part in cut(check_text(text))]
+        cut = base.chunks if self.encodes_chunks else lambda text: iter([text])
+        parts = [(i, part) for i, text in enumerate(texts) for part in cut(base.check_text(text))]
         ids: list[list[int]] = [[] for _ in texts]
         inner = self._with_special if allow_special else self._inner
-        for start in range(0, len(parts), PIECES):
-            group = parts[start : start + PIECES]
+        for start in range(0, len(parts), CHUNKS):
+            group = parts[start : start + CHUNKS]
             encodings = inner.encode_batch_fast([p for _, p in group], add_special_tokens=False)
             for (i, _), encoding in zip(group, encodings, strict=True):
                 ids[i].extend(encoding.ids)
@@ -129,21 +111,6 @@ class FastBPE:
     def _with_special(self) -> Any:
         """A second tokenizer that knows special tokens in the text; a switch would not be safe."""
         return tokenizers.Tokenizer.from_str(self._inner.to_str())
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text: the tokens' bytes, joined and read as UTF-8.
-
-        Bytes that are no whole character become U+FFFD.
-
-        Raises:
-            UserError: for an id that is not in the vocabulary.
-        """
-        joined = b"".join(self._bytes[token] for token in check_ids(ids, self.vocab_size))
-        return joined.decode("utf-8", errors="replace")
-
-    def token_bytes(self, token: int) -> bytes:
-        """Return the bytes of one token."""
-        return self._bytes[check_ids([token], self.vocab_size)[0]]
 
     @cached_property
     def _bytes(self) -> list[bytes]:
@@ -156,19 +123,9 @@ class FastBPE:
             table[token] = content.encode("utf-8")
         return table
 
-    @property
-    def name(self) -> str:
-        """Return "gpt2" for GPT-2's own vocabulary, "bpe" for any other."""
-        return files.name_of(self.fingerprint)
-
-    @property
-    def encodes_pieces(self) -> bool:
-        """Whether the ids of a text are those of its pieces, joined; others may span two."""
-        return self._is_gpt2_like
-
     @cached_property
-    def _is_gpt2_like(self) -> bool:
-        """Whether chunks and merges work as GPT-2's and end-of-text is the one special token."""
+    def encodes_chunks(self) -> bool:
+        """Whether all is done as by GPT-2; the tokens of others may span two chunks."""
         pre, model = self._parsed["pre_tokenizer"], self._parsed["model"]
         return (
             pre["type"] == "ByteLevel"
@@ -189,37 +146,53 @@ class FastBPE:
         for symbol, token in [*self._vocab.items(), *self._added.items()]:
             symbols[token] = symbol
         steps: Any = "gpt2"
-        if not self._is_gpt2_like:
+        if not self.encodes_chunks:
             steps = [self._parsed[k] for k in ("added_tokens", "normalizer", "pre_tokenizer")]
             steps += [{k: v for k, v in self._parsed["model"].items() if k not in CONTENT}]
-        return files.fingerprint(symbols, self.merges, self.eot, steps)
+        return base.digest([symbols, self.merges, self.eot, steps])
 
     def save(self, folder: Path | str, model_max_length: int | None = None) -> None:
-        """Write vocab.json, merges.txt and the files that transformers reads.
-
-        Args:
-            folder: made if need be.
-            model_max_length: the model's block size, if known.
-        """
-        folder = Path(folder)
+        """Write vocab.json, merges.txt and the files that transformers reads."""
         config = self._config
         if self.eot is not None:
             eos = next(s for s, i in [*self._added.items(), *self._vocab.items()] if i == self.eot)
             config = {"bos_token": eos, **config, "eos_token": eos}
-        files.write_vocab(folder, {**self._vocab, **self._added}, self.merges)
-        (folder / "tokenizer.json").write_text(self._inner.to_str(), encoding="utf-8")
-        files.write_config(folder, config, model_max_length)
+        vocab = {**self._vocab, **self._added}
+        files.write(Path(folder), vocab, self.merges, self._inner, config, model_max_length)
 
 
-def pipeline(vocab: dict[str, int], merges: list[tuple[str, str]], special: str = EOT) -> Any:
-    """Return a `tokenizers.Tokenizer` that works as GPT-2's."""
-    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = tokenizers.decoders.ByteLevel()
-    inner.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
-    inner.add_special_tokens([special])
-    return inner
+def train_bpe(documents: Iterable[str], vocab_size: int, min_frequency: int = 2) -> FastBPE:
+    """Learn a vocabulary of at most `vocab_size` tokens from documents, fast.
 
+    The merges are those of `BPE.train`, ties included. A text that runs out of pairs occurring
+    `min_frequency` times gives fewer tokens.
 
-def _rebuild(pipeline_json: str, eot: int | None, config: dict[str, Any]) -> FastBPE:
-    return FastBPE(tokenizers.Tokenizer.from_str(pipeline_json), eot, config)
+    Raises:
+        UserError: for vocab_size below 257, documents without text, or a lone surrogate.
+    """
+    base.check_vocab_size(vocab_size)
+    size = 0
+
+    def parts() -> Iterator[str]:
+        nonlocal size
+        for text in documents:
+            size += len(text)
+            yield from base.chunks(base.check_text(text))
+
+    byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner: Any = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = byte_level
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,  # end-of-text is added last, as in GPT-2
+        min_frequency=max(1, min_frequency),
+        initial_alphabet=byte_level.alphabet(),
+        special_tokens=[],
+        show_progress=False,
+    )
+    inner.train_from_iterator(parts(), trainer)
+    base.check_not_empty(size)
+    model = json.loads(inner.to_str())["model"]
+    vocab = {**model["vocab"], EOT: len(model["vocab"])}
+    merges = [(vocab[a], vocab[b]) for a, b in model["merges"]]
+    made = FastBPE(files.pipeline(vocab, merges, EOT), vocab[EOT])
+    return base.warn_if_short(made, vocab_size)

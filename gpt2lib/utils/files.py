@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,17 @@ def expand(path: str | Path) -> Path:
             f"{path} begins with {Path(path).parts[0]}, but no such user has a home folder here; "
             "write the path out"
         ) from error
+
+
+def cache_dir() -> Path:
+    """Return the folder for what can be made again: prepared tokens and downloads.
+
+    `$GPT2LIB_CACHE`, or else `gpt2lib` in the system's cache folder. It may not exist yet.
+    """
+    if chosen := os.environ.get("GPT2LIB_CACHE"):
+        return expand(chosen)
+    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gpt2lib"
 
 
 def flush(path: Path) -> None:
@@ -237,11 +249,16 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: if the disk refuses. The old file is then untouched.
     """
+    with writing(path):
+        replace_text(path, text)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file as `write_text` does, for a caller that has more to say of an OSError."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with writing(path):
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            flush(temporary)
-            temporary.replace(path)
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        flush(temporary)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from gpt2lib.course.baselines import (
     table_loss,
 )
 from gpt2lib.course.ladder import RUNGS, choose_source, climb, ladder_figure, rung_config
-from gpt2lib.data.sources import NAMED
+from gpt2lib.data.sources.named import CORPORA
 
 V = 7
 PRESETS = [rung.preset for rung in RUNGS]
@@ -122,7 +122,7 @@ def test_without_the_lectures_text_the_plays_are_climbed_and_it_is_said(
     def absent() -> None:
         raise UserError("tinyshakespeare is not on this machine")
 
-    monkeypatch.setitem(NAMED, "tinyshakespeare", absent)
+    monkeypatch.setitem(CORPORA, "tinyshakespeare", absent)
     with caplog.at_level(logging.WARNING):
         assert choose_source() == "plays"
     (line,) = caplog.messages

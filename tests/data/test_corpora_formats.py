@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from gpt2lib.config import DataConfig
 from gpt2lib.data import sources as corpora
-from gpt2lib.data.sources import base, decoding, splitting
-from gpt2lib.data.sources.base import Piece, cut_in_pieces, joined
+from gpt2lib.data.sources import corpus as corpus_module
+from gpt2lib.data.sources import files
+from gpt2lib.data.sources.corpus import Corpus, cut_in_chunks
 from gpt2lib.tokenizer import CharTokenizer, train_bpe
 from gpt2lib.utils.errors import UserError
 
@@ -183,14 +184,38 @@ def test_reading_imports_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# --- pieces --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "reader"),
+    [
+        ("a.txt", ""),
+        ("a.jsonl", "json_lines"),
+        ("a.csv", "csv_tables"),
+        ("a.parquet", "arrow_tables"),
+    ],
+)
+def test_only_the_reader_of_the_kind_is_imported(tmp_path, name, reader):
+    WRITERS.get(name, lambda path: path.write_text("text", encoding="utf-8"))(tmp_path / name)
+    kinds = "json_lines", "csv_tables", "arrow_tables", "columns", "hf", "saved", "named", "plays"
+    code = (
+        "import sys; from gpt2lib.data.sources import documents; "
+        f"list(documents({str(tmp_path / name)!r})); "
+        f"print(*(k for k in {kinds!r} if 'gpt2lib.data.sources.' + k in sys.modules)); "
+        "print('pyarrow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    imported, arrow = done.stdout.split("\n")[:2]
+    assert imported.split() == ([reader, "columns"] if reader else [])
+    assert arrow == str(reader == "arrow_tables")
+
+
+# --- chunks --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
-    monkeypatch.setattr(base, "PIECE", 40)
-    monkeypatch.setattr(base, "LONGEST", 200)
-    monkeypatch.setattr(decoding, "CHUNK", 7)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(corpus_module, "CHUNK", 40)
+    monkeypatch.setattr(corpus_module, "LONGEST", 200)
+    monkeypatch.setattr(files, "PART", 7)
 
 
 PROSE = (
@@ -198,58 +223,80 @@ PROSE = (
 )
 
 
-def test_pieces_have_the_ids_of_the_whole(small_pieces, tmp_path):
+def test_chunks_have_the_ids_of_the_whole(small_chunks, tmp_path):
     (tmp_path / "a.txt").write_text(PROSE, encoding="utf-8", newline="")
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": PROSE[::-1]}), encoding="utf-8")
     corpus = load(tmp_path, val_fraction=0.0)
-    pieces = list(corpus.in_pieces("train"))
-    assert list(joined(pieces)) == list(corpus.train()) == [PROSE, PROSE[::-1]]
-    assert [piece.ends for piece in pieces].count(True) == 2 and len(pieces) > 60
-    assert max(len(piece.text) for piece in pieces) < 80
+    chunks = list(corpus.chunks("train"))
+    assert list(corpus.train()) == [PROSE, PROSE[::-1]]
+    assert [chunk.ends for chunk in chunks].count(True) == 2 and len(chunks) > 60
+    assert max(len(chunk.text) for chunk in chunks) < 80
     tokenizers = train_bpe([PROSE], 400), CharTokenizer.train([PROSE])
     for tokenizer in tokenizers:
-        cut = [token for piece in pieces for token in tokenizer.encode(piece.text)]
+        cut = [token for chunk in chunks for token in tokenizer.encode(chunk.text)]
         assert cut == [token for text in corpus.train() for token in tokenizer.encode(text)]
 
 
 @given(st.lists(st.text(alphabet="ab \n\r\té日", max_size=60)))
 @settings(max_examples=200)
-def test_pieces_do_not_depend_on_chunks(chunks):
+def test_chunks_do_not_depend_on_the_parts(parts):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "PIECE", 5)
-        patch.setattr(base, "LONGEST", 20)
-        whole = "".join(chunks)
-        pieces = list(cut_in_pieces(chunk for chunk in chunks if chunk))
-        assert pieces == list(cut_in_pieces(iter(whole)))
-        assert "".join(piece.text for piece in pieces) == whole
-        assert [piece.ends for piece in pieces] == [False] * (len(pieces) - 1) + [True]
-        assert all(0 < len(piece.text) <= 20 for piece in pieces) or not whole
-        for piece, after in pairwise(pieces):
-            good = not piece.text[-1].isspace() and after.text[0] in " \n"
-            assert good or len(piece.text) == 20
+        patch.setattr(corpus_module, "CHUNK", 5)
+        patch.setattr(corpus_module, "LONGEST", 20)
+        whole = "".join(parts)
+        chunks = list(cut_in_chunks(part for part in parts if part))
+        assert chunks == list(cut_in_chunks(iter(whole)))
+        assert "".join(chunk.text for chunk in chunks) == whole
+        assert [chunk.ends for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+        assert all(0 < len(chunk.text) <= 20 for chunk in chunks) or not whole
+        for chunk, after in pairwise(chunks):
+            good = not chunk.text[-1].isspace() and after.text[0] in " \n"
+            assert good or len(chunk.text) == 20
 
 
-@given(st.text(alphabet="ab\n", max_size=300), st.floats(0.01, 0.99), st.integers(1, 50))
+def corpus_of(documents, fraction):
+    return Corpus("the texts", "f" * 64, "", "", documents, val_fraction=fraction)
+
+
+def expected_split(text, fraction):
+    """Split one document as it is documented: at its share, or at a line's end just before."""
+    if fraction <= 0 or len(text) < 2:
+        return text, ""
+    cut = min(max(1, round(len(text) * (1 - fraction))), len(text) - 1)
+    cut = (text.rfind("\n", max(0, cut - corpus_module.LINE), cut) + 1) or cut
+    return text[:cut], text[cut:]
+
+
+@given(
+    st.text(alphabet="ab\n", max_size=300),
+    st.floats(0.01, 0.99),
+    st.integers(1, 50),
+    st.sampled_from([1, 3, 10, 100]),
+)
 @settings(max_examples=300)
-def test_a_document_in_pieces_is_cut_as_a_whole(text, fraction, size):
+def test_a_document_in_parts_is_split_as_a_whole(text, fraction, size, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(splitting, "LINE", 20)
+        patch.setattr(corpus_module, "LINE", 20)
+        patch.setattr(corpus_module, "CHUNK", chunk)
+        patch.setattr(corpus_module, "LONGEST", 2 * chunk)
         starts = range(0, len(text), size)
-        pieces = [Piece(text[i : i + size], i + size >= len(text)) for i in starts]
-        documents = lambda: iter([iter(pieces)] if text else [])  # noqa: E731
-        read = splitting.split_documents(documents, fraction)
-        parts = tuple("".join(piece.text for piece in read(s)) for s in ("train", "val"))
-        assert parts == corpora.split_text(text, fraction)
-        for split in ("train", "val"):
-            ends = [piece.ends for piece in read(split)]
+        parts = [text[i : i + size] for i in starts]
+        corpus = corpus_of(lambda: iter([iter(parts)] if text else []), fraction)
+        split = tuple("".join(corpus.read(s)) for s in ("train", "val"))
+        assert split == expected_split(text, fraction)
+        together = list(corpus.chunks("train", "val"))
+        for s in ("train", "val"):
+            chunks = list(corpus.chunks(s))
+            assert chunks == [chunk for chunk in together if chunk.split == s]
+            ends = [chunk.ends for chunk in chunks]
             assert ends == [False] * (len(ends) - 1) + [True] * bool(ends)
-            assert all(piece.text for piece in read(split))
+            assert all(chunk.text for chunk in chunks)
 
 
-def test_one_text_is_split_by_its_end_also_in_a_table(tmp_path, small_pieces):
+def test_one_text_is_split_by_its_end_also_in_a_table(tmp_path, small_chunks):
     (tmp_path / "a.txt").write_text(PROSE, encoding="utf-8", newline="")
     parquet.write_table(pa.table({"text": ["", PROSE]}), tmp_path / "a.parquet")
-    expected = corpora.split_text(PROSE, 0.25)
+    expected = expected_split(PROSE, 0.25)
     for name in ("a.txt", "a.parquet"):
         (train,), (val,) = both(load(tmp_path / name, val_fraction=0.25))
         assert (train, val) == expected and len(val) > 100
@@ -259,23 +306,23 @@ def test_one_text_is_split_by_its_end_also_in_a_table(tmp_path, small_pieces):
 
 
 def test_many_documents_are_not_all_counted(monkeypatch):
-    monkeypatch.setattr(splitting, "COUNTED", 1000)
+    monkeypatch.setattr(corpus_module, "COUNTED", 1000)
     made = []
 
     def texts(n):
         def documents():
             for i in range(n):
                 made.append(i)
-                yield [Piece(f"{i}", True)]
+                yield [f"{i}"]
 
         return documents
 
     for n in (999, 1000, 1001, 5000):
-        read = splitting.split_documents(texts(n), 0.1)
-        val = [int(piece.text) for piece in read("val")]
+        corpus = corpus_of(texts(n), 0.1)
+        val = [int(text) for text in corpus.val()]
         assert made.count(0) == 2 and made.count(n - 1) == (2 if n <= 1001 else 1)
         assert val == list(np.flatnonzero(corpora.held_out(n, 0.1)))
-        assert sorted(val + [int(piece.text) for piece in read("train")]) == list(range(n))
+        assert sorted(val + [int(text) for text in corpus.train()]) == list(range(n))
         made.clear()
     assert 400 < len(val) < 600
     for fraction, least in ((1e-12, 1), (1 - 1e-12, 4999)):  # never none, never all
@@ -393,7 +440,7 @@ def peak():
 def load(path):
     return load_corpus(DataConfig(source=path))
 def read(corpus):
-    return sum(len(piece.text) for part in ("train", "val") for piece in corpus.in_pieces(part))
+    return sum(len(chunk.text) for chunk in corpus.chunks("train", "val"))
 read(load(sys.argv[1]))
 before = peak()
 start = time.perf_counter()
@@ -442,7 +489,7 @@ def test_what_is_hidden_in_a_folder_is_not_read(tmp_path):
     for hidden in (tmp_path / ".checkpoints" / "notes.txt", tmp_path / ".old.txt"):
         hidden.parent.mkdir(exist_ok=True)
         hidden.write_text("not seen", encoding="utf-8")
-    assert corpora.find_files(str(tmp_path)) == [tmp_path / "notes.txt"]
+    assert files.find_files(str(tmp_path)) == [tmp_path / "notes.txt"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])

@@ -19,7 +19,7 @@ from gpt2lib import data
 from gpt2lib.config import IGNORE, DataConfig
 from gpt2lib.data.order import ROUNDS, _permute, _word
 from gpt2lib.data.sources import corpus_from_texts, load_corpus
-from gpt2lib.data.sources.base import Piece
+from gpt2lib.data.sources.corpus import Chunk
 from gpt2lib.tokenizer import train_bpe
 from gpt2lib.utils.errors import UserError
 
@@ -28,9 +28,9 @@ from gpt2lib.utils.errors import UserError
 
 @pytest.mark.parametrize("n", [*range(1, 70), 255, 256, 257, 1000, 4097])
 def test_an_epoch_visits_every_window_once(n):
-    places = np.arange(n, dtype=np.uint64)
+    positions = np.arange(n, dtype=np.uint64)
     for key in (0, 1, 2**64 - 1):
-        windows = _permute(places, n, np.repeat(_word(key), n))
+        windows = _permute(positions, n, np.repeat(_word(key), n))
         assert sorted(windows.tolist()) == list(range(n))
 
 
@@ -127,8 +127,8 @@ def test_epochs_and_seeds_differ():
 def test_each_window_is_equally_likely_at_each_place(n):
     trials = 4000
     key = np.arange(trials, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for place in (0, n - 1):
-        windows = _permute(np.full(trials, place, dtype=np.uint64), n, key)
+    for position in (0, n - 1):
+        windows = _permute(np.full(trials, position, dtype=np.uint64), n, key)
         counts = np.bincount(windows.astype(np.int64), minlength=n)
         chi2 = ((counts - trials / n) ** 2 / (trials / n)).sum()
         # Mean n - 1, deviation sqrt(2 (n - 1)); five deviations.
@@ -385,7 +385,7 @@ def test_a_second_call_opens_the_first_result(cache, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("prepared again")
 
-    monkeypatch.setattr("gpt2lib.data.preparation.write_part", never)
+    monkeypatch.setattr("gpt2lib.data.preparation.complete", never)
     again = prepare(texts=TEXTS)
     assert again.folder == first.folder and again.train.path.stat().st_mtime_ns == stamp
     assert again.tokenizer.fingerprint == first.tokenizer.fingerprint
@@ -533,15 +533,15 @@ def test_progress_is_shown_where_wanted(cache, capfd):
     data.prepare(DataConfig(vocab_size=300), progress=False, corpus=corpus)
     assert capfd.readouterr() == ("", "")
     data.prepare(DataConfig(vocab_size=301), corpus=corpus)
-    assert "encoding the texts, train" in capfd.readouterr().err
+    assert "encoding the texts" in capfd.readouterr().err
 
 
 def test_documents_are_not_all_held_in_memory(cache, monkeypatch):
-    from gpt2lib.data import encoding
+    from gpt2lib.data import encode
 
-    monkeypatch.setattr(encoding, "GROUP", 10)
-    documents = (Piece(text, True) for text in ["abcd"] * 7 + ["x" * 50])
-    groups = [[piece.text for piece in group] for group in encoding._groups(documents)]
+    monkeypatch.setattr(encode, "GROUP", 10)
+    documents = (Chunk(text, True) for text in ["abcd"] * 7 + ["x" * 50])
+    groups = [[chunk.text for chunk in group] for group in encode._groups(documents)]
     assert groups == [["abcd"] * 3, ["abcd"] * 3, ["abcd", "x" * 50]]
     made = prepare(texts=TEXTS)
     monkeypatch.undo()

@@ -187,8 +187,8 @@ def test_other_weights_encode_nothing_again(
     def refuse(*_: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(mixture, "learn", refuse)
-    monkeypatch.setattr(preparation, "write_part", refuse)
+    monkeypatch.setattr(mixture, "learn_tokenizer", refuse)
+    monkeypatch.setattr(preparation, "complete", refuse)
     other = mixed(folder, {"a": 1, "b": 1, "c": 9})
     assert other.tokenizer.fingerprint == data.tokenizer.fingerprint
     with pytest.raises(AssertionError):

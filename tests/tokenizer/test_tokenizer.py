@@ -24,17 +24,17 @@ from tokenizer_reference import (
 from gpt2lib.tokenizer import (
     BPE,
     CharTokenizer,
-    FastBPE,
     apply_merges,
+    base,
     byte_to_unicode,
-    chunks,
     count_pairs,
     gpt2_tokenizer,
     gpt2_vocab,
     load_tokenizer,
     merge,
     merges,
-    split,
+    pretokenize,
+    pretokenizer,
     to_byte_ids,
     train_bpe,
 )
@@ -134,7 +134,7 @@ def test_layout_of_ids_is_gpt2s() -> None:
     gpt2 = gpt2_tokenizer()
     assert (gpt2.vocab_size, gpt2.eot, len(gpt2.merges)) == (50257, 50256, 50000)
     for token in range(256):
-        assert trained.token_bytes(token) == gpt2.token_bytes(token) == chunks.BYTES[token]
+        assert trained.token_bytes(token) == gpt2.token_bytes(token) == pretokenizer.BYTES[token]
     assert gpt2.encode("Hello world") == [15496, 995]
 
 
@@ -149,14 +149,14 @@ def test_end_of_text_in_text_is_special_only_when_allowed() -> None:
         assert tokenizer.encode_batch([text, "", "low"]) == [spelled, [], low]
 
 
-def test_pieces_of_a_long_text_have_the_ids_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_a_long_text_have_the_ids_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(0)
     parts = ["a", "bc", " ", "  ", "\n", "\n\n", "\t", "'ll", "7", "!?", "漢", "\u3000", "\x1c"]
     text = "".join(rng.choices(parts, k=5000))
     whole = PLAIN.encode(text, add_special_tokens=False).ids
-    monkeypatch.setattr(chunks, "PIECE", 7)
-    monkeypatch.setattr("gpt2lib.tokenizer.fast.PIECES", 10)
-    assert len(list(chunks.pieces(text))) > 200
+    monkeypatch.setattr(base, "CHUNK", 7)
+    monkeypatch.setattr("gpt2lib.tokenizer.fast.CHUNKS", 10)
+    assert len(list(base.chunks(text))) > 200
     assert gpt2_tokenizer().encode(text) == whole
     assert gpt2_tokenizer().encode_batch([text, "", text]) == [whole, [], whole]
 
@@ -173,10 +173,10 @@ def test_each_byte_has_one_visible_character() -> None:
     assert sum(chr(byte) == c for byte, c in table.items()) == 188
 
 
-def test_split_keeps_all_text_and_puts_the_space_before_the_word() -> None:
+def test_pre_tokenisation_keeps_all_text_and_puts_the_space_before_the_word() -> None:
     text = "It's 12 o'clock,  isn't it?\n\n Yes  "
-    assert "".join(split(text)) == text
-    assert split("  it's 12!\n") == [" ", " it", "'s", " 12", "!", "\n"]
+    assert "".join(pretokenize(text)) == text
+    assert pretokenize("  it's 12!\n") == [" ", " it", "'s", " 12", "!", "\n"]
 
 
 def test_merge_goes_from_left_to_right() -> None:
@@ -220,8 +220,8 @@ def test_training_touches_only_the_words_that_hold_the_pair(
     assert calls < 500 * 2000 / 20
 
 
-def test_the_cache_of_chunks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpt2lib.tokenizer.bpe.CACHED_CHUNKS", 10)
+def test_the_cache_of_pre_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpt2lib.tokenizer.bpe.CACHED", 10)
     tokenizer = BPE.train([SONG], 270)
     text = " ".join(map(str, range(100)))
     assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -236,11 +236,11 @@ def test_saved_files_load_in_every_form_with_the_same_ids(form: str, tmp_path: P
     from transformers import AutoTokenizer
 
     readable = BPE.train([SONG], 270)
-    made = readable if form == "readable" else FastBPE.from_bpe(readable)
+    made = readable if form == "readable" else train_bpe([SONG], 270)
     made.save(tmp_path, model_max_length=64)
     text = f"lowest  newer, isn't it? .{EOT} 漢字\n\n 👩‍👩‍👧 "
     expected = readable.encode(text, allow_special=True)
-    for loaded in (load_tokenizer(tmp_path), BPE.load(tmp_path)):
+    for loaded in (load_tokenizer(tmp_path), load_tokenizer(tmp_path).readable()):
         assert loaded.encode(text, allow_special=True) == expected
         assert loaded.encode(text) == readable.encode(text)
         assert loaded.fingerprint == readable.fingerprint
@@ -487,9 +487,10 @@ def test_the_readable_form_refuses_files_with_another_layout(tmp_path: Path) -> 
     vocab = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
     vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
     (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(UserError) as raised:
-        BPE.load(tmp_path)
-    check(raised, "laid out")
+        load_tokenizer(tmp_path).readable()
+    check(raised, "another layout than GPT-2's")
     with pytest.raises(UserError, match="not made before it"):
         BPE([(400, 1)])
 

@@ -15,7 +15,7 @@ from tokenizer_reference import (
     transformers_gpt2,
 )
 
-from gpt2lib.tokenizer import BPE, gpt2_tokenizer, split, train_bpe
+from gpt2lib.tokenizer import BPE, gpt2_tokenizer, pretokenize, train_bpe
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ INPUTS: dict[str, Callable[[], str]] = {
     "digits": lambda: " ".join(map(str, range(TEN_MB // 8))),
     "CJK": lambda: "".join(random.Random(5).choices("天地玄黄宇宙洪荒,。", k=TEN_MB // 3)),
 }
-ONE_CHUNK = ("one letter", "no white space", "white space only")
+ONE_PRETOKEN = ("one letter", "no white space", "white space only")
 
 
 @pytest.mark.parametrize("kind", INPUTS)
@@ -62,7 +62,7 @@ def test_ten_megabytes_have_the_ids_of_transformers(kind: str) -> None:
     assert tokenizer.encode(text, allow_special=True) == expected
     fast = time.perf_counter() - start
     assert tokenizer.decode(expected) == text
-    if kind in ONE_CHUNK:  # Python needs about a minute and 2 GB for a single chunk of 10 MB
+    if kind in ONE_PRETOKEN:  # Python needs about a minute and 2 GB for a single pre-token of 10 MB
         text = text[: len(text) // 20]
         expected = tokenizer.encode(text, allow_special=True)
     start = time.perf_counter()
@@ -90,4 +90,4 @@ def test_every_assigned_code_point_is_split_alike() -> None:
         some = characters[start : start + 2000]
         text = "".join(f"a{c}1{c} {c}!{c}\n" for c in some)
         spans = [span for _, span in split_theirs.pre_tokenize_str(text)]
-        assert [text[a:b] for a, b in spans] == split(text)
+        assert [text[a:b] for a, b in spans] == pretokenize(text)

@@ -60,8 +60,8 @@ INPUTS_AND_TARGETS = Exercise(
     cases=lambda: [case(_row(12), [3, 6, 1], 4), case(_row(30, 1), [10, 2], 6)],
     hints=[
         "A window of block_size inputs needs block_size + 1 tokens.",
-        "The target at place t is the token after the input at place t: the same window, moved by "
-        "one.",
+        "The target at position t is the token after the input at position t: the same window, "
+        "moved by one.",
         "tokens[s : s + block_size] and tokens[s + 1 : s + 1 + block_size], for each s of starts.",
         "torch.from_numpy(tokens.astype('int64')) has the type that embeddings take; torch.stack "
         "makes (B, T) of rows.",
@@ -69,7 +69,7 @@ INPUTS_AND_TARGETS = Exercise(
     misconceptions=[
         Misconception(
             "targets-are-inputs",
-            "each target is the input at its own place, so the model has only to copy what it "
+            "each target is the input at its own position, so the model has only to copy what it "
             "sees; the target is the token after it",
             wrong=_cut(then=0),
         ),
@@ -92,7 +92,7 @@ INPUTS_AND_TARGETS = Exercise(
         ),
         Misconception(
             "one-too-short",
-            "your rows have block_size - 1 places: you shift within block_size tokens. Read one "
+            "your rows have block_size - 1 positions: you shift within block_size tokens. Read one "
             "token more",
             wrong=_cut(shorter=1),
         ),
@@ -227,35 +227,35 @@ class _Table:
 def _one_place(cycle_walk: Function) -> Function:
     """Let the library's walk, which takes arrays, take one Python number."""
 
-    def walk(place: int, n: int, permute: Callable[[int], int]) -> int:
+    def walk(position: int, n: int, permute: Callable[[int], int]) -> int:
         def words(numbers: Any) -> Any:
             return np.array([permute(int(i)) for i in numbers], dtype=np.uint64)
 
-        return int(cycle_walk(np.array([place], dtype=np.uint64), n, words)[0])
+        return int(cycle_walk(np.array([position], dtype=np.uint64), n, words)[0])
 
     return walk
 
 
-def _too_far(place: int, n: int, permute: Callable[[int], int]) -> int:
-    out = permute(place)
+def _too_far(position: int, n: int, permute: Callable[[int], int]) -> int:
+    out = permute(position)
     while out > n:
         out = permute(out)
     return out
 
 
-def _neighbour(place: int, n: int, permute: Callable[[int], int]) -> int:
-    while permute(place) >= n:
-        place = (place + 1) % n
-    return permute(place)
+def _neighbour(position: int, n: int, permute: Callable[[int], int]) -> int:
+    while permute(position) >= n:
+        position = (position + 1) % n
+    return permute(position)
 
 
 def _meet(seen: Seen) -> str:
-    place, n, permute = seen.case.args
+    position, n, permute = seen.case.args
     other = next((p for p in range(n) if permute(p) == seen.got), None)
-    meet = f" place {other} has window {seen.got} already," if other is not None else ""
+    meet = f" position {other} has window {seen.got} already," if other is not None else ""
     return (
-        f"place {place} of {n} goes to {seen.got};{meet} so one window comes twice and another "
-        "never. Send the number that is too large through permute again"
+        f"position {position} of {n} goes to {seen.got};{meet} so one window comes twice and "
+        "another never. Send the number that is too large through permute again"
     )
 
 
@@ -263,28 +263,28 @@ CYCLE_WALKING = Exercise(
     id="cycle-walking",
     notebook="02",
     title="A permutation of any size",
-    signature="my_walk(place, n, permute)",
+    signature="my_walk(position, n, permute)",
     reference="gpt2lib.data.order:cycle_walk",
     adapt=_one_place,
     cases=lambda: [
-        case(place, 5, table)
+        case(position, 5, table)
         for table in (_Table(6, 5, 4, 0, 7, 2, 3, 1), _Table(3, 7, 0, 5, 1, 4, 2, 6))
-        for place in range(5)
+        for position in range(5)
     ],
     hints=[
-        "permute(place) may be n or more. What could you do with such a number?",
+        "permute(position) may be n or more. What could you do with such a number?",
         "It is a number that permute takes. Send it through again, until it is below n.",
-        "number = permute(place), then: while number >= n: number = permute(number)",
+        "number = permute(position), then: while number >= n: number = permute(number)",
     ],
     misconceptions=[
-        Misconception("modulo", _meet, wrong=lambda place, n, permute: permute(place) % n),
+        Misconception("modulo", _meet, wrong=lambda position, n, permute: permute(position) % n),
         Misconception(
             "once-only",
             lambda seen: (
-                f"place {seen.case.args[0]} goes to {seen.got}, and there is no such window: they "
-                f"go from 0 to {seen.case.args[1] - 1}. Send it through again"
+                f"position {seen.case.args[0]} goes to {seen.got}, and there is no such window: "
+                f"they go from 0 to {seen.case.args[1] - 1}. Send it through again"
             ),
-            wrong=lambda place, n, permute: permute(place),
+            wrong=lambda position, n, permute: permute(position),
         ),
         Misconception(
             "off-by-one",
@@ -295,19 +295,19 @@ CYCLE_WALKING = Exercise(
             "clips",
             "every number that is too large becomes the last window, which so comes often; send "
             "it through permute again",
-            wrong=lambda place, n, permute: min(permute(place), n - 1),
+            wrong=lambda position, n, permute: min(permute(position), n - 1),
         ),
         Misconception(
             "asks-the-neighbour",
-            "where the number is too large you go on with the next place, whose window then comes "
-            "twice; send the number itself through permute again",
+            "where the number is too large you go on with the next position, whose window then "
+            "comes twice; send the number itself through permute again",
             wrong=_neighbour,
         ),
         Misconception(
             "never-permutes",
-            "places come out as they went in: all are below n already, so permute once before you "
-            "ask",
-            wrong=lambda place, n, permute: place,
+            "positions come out as they went in: all are below n already, so permute once before "
+            "you ask",
+            wrong=lambda position, n, permute: position,
         ),
     ],
 )
@@ -442,7 +442,7 @@ DOCUMENT_IDS = Exercise(
         ),
         Misconception(
             "borders-only",
-            "you mark the places where a document begins, and give all others the same number; "
+            "you mark the positions where a document begins, and give all others the same number; "
             "add the marks up along the row",
             wrong=lambda idx, eot: (idx == eot).long(),
         ),

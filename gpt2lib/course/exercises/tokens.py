@@ -168,7 +168,9 @@ EXERCISES = [
             ),
             Misconception(
                 "once-a-word",
-                _said_of("pair", "each place in a word counts, not just whether it occurs there"),
+                _said_of(
+                    "pair", "each position in a word counts, not just whether it occurs there"
+                ),
                 wrong=lambda words: _count(words, lambda w: set(pairwise(w))),
             ),
         ],
@@ -222,10 +224,10 @@ EXERCISES = [
         ],
     ),
     Exercise(
-        id="encode-chunk",
+        id="encode-word",
         notebook="01",
-        title="Encode a chunk with learnt merges",
-        signature="my_encode_chunk(tokens, merges)",
+        title="Encode a word with learnt merges",
+        signature="my_encode_word(tokens, merges)",
         reference="gpt2lib.tokenizer.merges:apply_merges",
         adapt=lambda apply_merges: (
             lambda tokens, merges: apply_merges(
@@ -275,7 +277,7 @@ EXERCISES = [
             ),
             Misconception(
                 "one-occurrence",
-                "each merge is applied to one place only; apply it to every place",
+                "each merge is applied at one position only; apply it at every position",
                 wrong=lambda tokens, merges: _in_order(tokens, merges, most=1),
             ),
         ],
@@ -285,7 +287,7 @@ EXERCISES = [
         notebook="01",
         title="From tokens back to text",
         signature="my_decode(ids, token_bytes)",
-        reference="gpt2lib.tokenizer.bpe:BPE.decode",
+        reference="gpt2lib.tokenizer.base:Tokenizer.decode",
         adapt=lambda decode: (
             lambda ids, token_bytes: decode(
                 SimpleNamespace(_bytes=token_bytes, vocab_size=len(token_bytes)), ids

@@ -1,40 +1,21 @@
-"""Tables: which of their columns holds the text."""
+"""Tables: which of their columns holds the text.
+
+Each kind of table is a module with two functions: `kinds(path, encoding)` says what each column
+holds, `TEXT` or another type, and is empty where there is no row; `texts(path, encoding, column)`
+iterates over one column, in which missing texts are None.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from gpt2lib.utils.errors import UserError, nearest
 
 AUTO = "auto"
 TEXT = "text"
 """Both the kind of a column that can be read and the name that is looked for first."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows that can be read again and again, one column at a time.
-
-    Attributes:
-        name: what to call it in messages.
-        kinds: returns what each column holds, `TEXT` or another type; empty without any row.
-        texts: iterates over one column; missing texts are None.
-    """
-
-    name: str
-    kinds: Callable[[], Mapping[str, str]]
-    texts: Callable[[str], Iterator[str | None]]
-
-    def column(self, wanted: str) -> str | None:
-        """Return the column to read, or None if there are no rows at all.
-
-        Raises:
-            UserError: as `choose`.
-        """
-        kinds = self.kinds()
-        return choose(kinds, wanted, self.name) if kinds else None
+SAMPLE = 100  # rows that tell what a column without a type holds
 
 
 def mark_twins(names: Sequence[str], kinds: Mapping[str, str]) -> dict[str, str]:

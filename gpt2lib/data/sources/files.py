@@ -1,151 +1,69 @@
-"""Files as documents: text, JSON lines, CSV, Parquet, Arrow, compressed or not.
+"""Files: which ones a path means, and their bytes and characters, compressed or not.
 
-A text file is a document, and so is each row of a table. Files are read a piece at a time, so the
-memory that is needed does not grow with them.
+They are read a part at a time, so the memory that is needed does not grow with them. What cannot
+be found or read, or is damaged, is a `UserError` that names the file.
 """
 
 from __future__ import annotations
 
+import encodings
 import glob
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import IO, Any
 
-from gpt2lib.data.sources.base import Corpus, Piece, cut_in_pieces, digest, joined, text_in_pieces
-from gpt2lib.data.sources.columns import AUTO, Table
-from gpt2lib.data.sources.decoding import COMPRESSION, kind_of, sha256, text_chunks
-from gpt2lib.data.sources.rows import csv_table, json_table
-from gpt2lib.data.sources.splitting import Documents, split_documents
-from gpt2lib.data.sources.tables import arrow_table, parquet_table
+from gpt2lib.data.sources.corpus import first_line
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.files import expand
 
-TABLES: dict[str, Callable[[Path, str], Table]] = {
-    ".jsonl": json_table,
-    ".ndjson": json_table,
-    ".json": json_table,
-    ".csv": csv_table,
-    ".tsv": csv_table,
-    ".parquet": parquet_table,
-    ".arrow": arrow_table,
-    ".feather": arrow_table,
+COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+"""Suffixes of compressed files, and what the compression is called."""
+TABLES = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json_lines"),
+    **dict.fromkeys((".csv", ".tsv"), "csv_tables"),
+    **dict.fromkeys((".parquet", ".arrow", ".feather"), "arrow_tables"),
 }
-"""Kinds of files whose rows are documents; any other file is one document."""
+"""Kinds of files whose rows are documents, and what reads them; any other file is one document."""
 SUFFIXES = (".txt", ".md", *(suffix for suffix in TABLES if suffix != ".json"))
 """What is read of a folder, also compressed; a file or a glob may have any name."""
+PART = 1 << 20  # bytes or characters
 
 
-def corpus_from_files(
-    paths: Sequence[Path],
-    *,
-    name: str,
-    column: str = AUTO,
-    encoding: str = "utf-8",
-    val_fraction: float = 0.1,
-    held: Sequence[Path] | None = None,
-    licence: str = "the user's own text",
-) -> Corpus:
-    """Make a corpus of files. Empty files, rows and texts are left out.
-
-    Args:
-        paths: the files, in order.
-        name: what to call them in messages.
-        column: the column or key of tables that holds the text; see `columns.choose`.
-        encoding: of text, JSON and CSV.
-        val_fraction: share of the documents held out; of a single one, its last part.
-        held: files whose documents are held out instead.
-        licence: under which terms the text may be used.
-
-    Raises:
-        UserError: if they hold no text, or the column cannot be found. Reading raises it for what
-            is damaged further on.
-    """
-    train, val = _filled(paths), _filled(held or ())
-    every = [*train, *val]
-    if not every:
-        what = "is empty" if len(paths) == 1 else f"has {len(paths)} files, all empty"
-        raise UserError(f"{name} {what} (0 bytes); give a file with text")
-    hashes = [sha256(path) for path in every]
-    columns = {path: _column(path, column, encoding) for path in every}
-    documents = _documents(train, columns, encoding)
-    if next(documents(), None) is None:
-        which = next((f"the column {c!r} of {name}" for c in columns.values() if c), name)
-        raise UserError(f"{which} holds no text; give at least one document that is not empty")
-    pieces = split_documents(documents, val_fraction)
-    if held is not None:
-        parts = {"train": documents, "val": _documents(val, columns, encoding)}
-        pieces = lambda split: chain.from_iterable(parts[split]())  # noqa: E731
-    border = "" if held is None else str(len(train))
-    kinds = [f"{kind_of(path)} {c}" if c else "text" for path, c in columns.items()]
-    return Corpus(
-        name=name,
-        fingerprint=digest("files", encoding, border, *kinds, *hashes),
-        licence=licence,
-        origin=", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else ""),
-        read=lambda split: joined(pieces(split)),
-        n_bytes=_n_bytes(every),
-        fixed_split=held is not None,
-        pieces=pieces,
-    )
+def kind_of(path: Path) -> str:
+    """Return the suffix that says what a file holds, without the one of its compression."""
+    compressed = path.suffix.lower() in COMPRESSION
+    return Path(path.stem if compressed else path.name).suffix.lower()
 
 
-def _filled(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.stat().st_size > 0]
-
-
-def _column(path: Path, column: str, encoding: str) -> str | None:
-    """Return the column to read of a table; None for a text file and for a table without rows."""
-    table = TABLES.get(kind_of(path))
-    return table(path, encoding).column(column) if table else None
-
-
-def _documents(paths: Sequence[Path], columns: dict[Path, str | None], encoding: str) -> Documents:
-    """Iterate over the documents of several files, in order, none empty."""
-
-    def documents() -> Iterator[Iterable[Piece]]:
-        for path in paths:
-            table, column = TABLES.get(kind_of(path)), columns[path]
-            if table is None:
-                chunks = text_chunks(path, encoding)
-                first = next(chunks, None)  # the rest is read only if the document is wanted
-                if first is not None:
-                    yield cut_in_pieces(chain((first,), chunks))
-            elif column is not None:
-                for text in table(path, encoding).texts(column):
-                    if text:
-                        yield text_in_pieces(text)
-
-    return documents
-
-
-def _n_bytes(paths: Sequence[Path]) -> int | None:
-    """Return the size of the files, if it is about that of their text."""
-    plain = all(
-        path.suffix.lower() not in COMPRESSION and kind_of(path) not in (".parquet", ".feather")
+def text_size(paths: Sequence[Path]) -> int | None:
+    """Return the size of files, if it is about that of their text."""
+    packed = any(
+        path.suffix.lower() in COMPRESSION or kind_of(path) in (".parquet", ".feather")
         for path in paths
     )
-    return sum(path.stat().st_size for path in paths) if plain else None
+    return None if packed else sum(path.stat().st_size for path in paths)
 
 
 def find_files(source: str) -> list[Path]:
-    """Return the files that a path or a glob names, sorted.
-
-    Raises:
-        UserError: if there are none, naming the nearest path that exists.
-    """
+    """Return the files that a path or a glob names, sorted; if none, say what is there instead."""
     path = expand(source)
     if path.is_file():
         return [path]
     if path.is_dir():
         # As in a glob, what is hidden is not meant: editors keep copies of the text there.
-        every = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)))
-        found = [p for p in every if kind_of(p) in SUFFIXES and p.is_file()]
+        found = [p for p in path.rglob("*") if not _is_hidden(p.relative_to(path))]
+        found = sorted(p for p in found if kind_of(p) in SUFFIXES and p.is_file())
         if not found:
             raise UserError(
                 f"the folder {source} has no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files; "
                 f"give a glob for other names, such as '{source.rstrip('/')}/**/*.tex'"
             )
-        return sorted(found)
+        return found
     if glob.has_magic(source):
         found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
         found = sorted(p for p in found if p.is_file())
@@ -167,3 +85,139 @@ def _missing(source: str, path: Path) -> str:
     hint = nearest(name, sorted(p.name for p in parent.iterdir()))
     missing = "" if parent == path.parent else f" ({parent / name} does not exist)"
     return f"there is no file, folder or corpus {source!r}{missing}{hint}"
+
+
+@contextmanager
+def clear_errors(path: Path, kind: type[Exception] = OSError) -> Iterator[None]:
+    """Turn what the system raises about a file, or a reader as another `kind`, into one line."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, kind) as error:
+        suffix = kind_of(path).lstrip(".")
+        packed = path.suffix.lower() in COMPRESSION
+        what = COMPRESSION.get(path.suffix.lower(), suffix)
+        way_out = f"; it is damaged or no {what} file" if packed or suffix else ""
+        raise UserError(f"cannot read {path}: {first_line(error)}{way_out}") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as they are on the disk."""
+    with clear_errors(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to be read from its start to its end, decompressed."""
+    compression = COMPRESSION.get(path.suffix.lower())
+    with clear_errors(path), path.open("rb") as raw:
+        if compression is None:
+            yield raw
+        else:
+            import pyarrow as pa
+
+            yield pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression)
+
+
+@contextmanager
+def seekable(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to be read at any position; a compressed one is unpacked to the disk."""
+    with open_bytes(path) as file:
+        if path.suffix.lower() not in COMPRESSION:
+            yield file
+            return
+        with tempfile.TemporaryFile() as unpacked:
+            while data := file.read(PART):
+                unpacked.write(data)
+            unpacked.seek(0)
+            yield unpacked
+
+
+class _Counted(io.RawIOBase):
+    """A file that knows how many of its bytes were read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.n_read = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.n_read += len(data)
+        return data
+
+
+@contextmanager
+def open_text(path: Path, encoding: str = "utf-8") -> Iterator[IO[str]]:
+    r"""Open a file as text. Line ends are kept as they are, and only \n ends a line.
+
+    A byte order mark at the start is not text and is dropped.
+
+    Raises:
+        UserError: if the file is not in that encoding, naming the first byte that is wrong.
+    """
+    _check_encoding(encoding)
+    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    with open_bytes(path) as file:
+        counted: Any = _Counted(file)
+        try:
+            yield io.TextIOWrapper(counted, "utf-8-sig" if utf8 else encoding, newline="\n")
+        except UnicodeDecodeError as error:
+            # What the decoder was given last ends where the file has been read to.
+            offset = counted.n_read - len(error.object) + error.start
+            raise UserError(
+                f"{path} is not {encoding}: byte 0x{error.object[error.start]:02x} at offset "
+                f"{offset}; {_way_out(path)}"
+            ) from error
+        except UnicodeError as error:  # codecs that are no encodings of text files: "idna"
+            raise UserError(
+                f"{path} cannot be read as {encoding}: {error}; {_way_out(path)}"
+            ) from error
+
+
+def text_parts(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """Iterate over the text of a file, about a million characters at a time, none empty."""
+    with open_text(path, encoding) as file:
+        while text := file.read(PART):
+            yield text
+
+
+def text_documents(path: Path, encoding: str) -> Iterator[Iterable[str]]:
+    """Iterate over the one document of a text file, or none; most is read only if it is wanted."""
+    parts = text_parts(path, encoding)
+    first = next(parts, None)
+    if first is not None:
+        yield chain((first,), parts)
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Return the text of a file; see `open_text`."""
+    return "".join(text_parts(path, encoding))
+
+
+def _check_encoding(encoding: str) -> None:
+    """Refuse an encoding that Python does not have.
+
+    Python's own table is asked, because an installed package may register a codec that answers
+    to every name and reads UTF-8: a dependency of the plays' package does.
+    """
+    codec = encodings.search_function(encoding.lower())
+    make = codec.incrementaldecoder if codec else None
+    if make is None or not getattr(codec, "_is_text_encoding", True):
+        raise UserError(
+            f"unknown encoding {encoding!r}; Python's names are utf-8, utf-16, latin-1, cp1252 "
+            "and so on"
+        )
+
+
+def _way_out(path: Path) -> str:
+    with open_bytes(path) as file:
+        head = file.read(4096)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "it begins like UTF-16: try --data.encoding utf-16"
+    if b"\0" in head:
+        return "it looks like a binary file; give a text file"
+    return "give its encoding, for example --data.encoding latin-1"

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.data.sources.base import Corpus, Piece, digest, first_line, joined, text_in_pieces
-from gpt2lib.data.sources.columns import AUTO, TEXT, choose
+from gpt2lib.data.sources.columns import AUTO, SAMPLE, TEXT, choose
+from gpt2lib.data.sources.corpus import Corpus, digest, first_line
 from gpt2lib.data.sources.iterables import corpus_from_iterable
-from gpt2lib.data.sources.rows import SAMPLE, sample_kinds
+from gpt2lib.data.sources.json_lines import sample_kinds
 from gpt2lib.data.sources.saved import choose_splits
-from gpt2lib.data.sources.splitting import Documents, split_documents
 from gpt2lib.utils.errors import UserError
 
-ORIGIN = "a Hugging Face dataset"
-_ROWS = 256
+_ROWS = 256  # decoded at once
 _STRINGS = ("string", "large_string", "string_view")
 
 
 def corpus_from_hub(
     name: str,
     column: str = AUTO,
-    *,
     split: str | None = None,
     streaming: bool = False,
     val_fraction: float = 0.1,
@@ -43,36 +41,24 @@ def corpus_from_hub(
     Raises:
         UserError: if it cannot be loaded, for instance without a network.
     """
-    dataset, revision = load_hub(name, streaming=streaming)
-    return corpus_from_dataset(
-        dataset,
-        column,
-        split=split,
-        val_fraction=val_fraction,
-        name=name,
-        fingerprint=digest("hub", name, revision) if streaming else None,
-    )
-
-
-def load_hub(name: str, *, streaming: bool = False) -> tuple[Any, str]:
-    """Return the splits of a dataset, and what says which version of it they are."""
     import datasets
 
-    path, config = name, ""
-    if not Path(name).exists():
-        path, _, config = name.partition(":")
+    path, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
     try:
         with _without_torch():
             builder = datasets.load_dataset_builder(path, config or None)
-            if streaming:
-                return builder.as_streaming_dataset(), _revision(builder)
-            builder.download_and_prepare()
-            return builder.as_dataset(), _revision(builder)
+            if not streaming:
+                builder.download_and_prepare()
+            loaded = builder.as_streaming_dataset() if streaming else builder.as_dataset()
     except Exception as error:  # the kinds differ between versions, and each is one line to a user
         raise UserError(
             f"cannot load the dataset {name!r} ({first_line(error)}); without a network, save it "
             "elsewhere with save_to_disk and give that folder as data.source"
         ) from error
+    fingerprint = digest("hub", name, _revision(builder)) if streaming else None
+    return corpus_from_dataset(
+        loaded, column, split=split, val_fraction=val_fraction, name=name, fingerprint=fingerprint
+    )
 
 
 def _revision(builder: Any) -> str:
@@ -124,61 +110,51 @@ def corpus_from_dataset(
     Raises:
         UserError: if the column is missing or not text, or there is no train split.
     """
-    train, val = dataset, None
+    parts = [dataset]
     if isinstance(dataset, Mapping):
-        which, other = choose_splits(list(dataset), split, name)
-        train, val = dataset[which], None if other is None else dataset[other]
-    parts = [part for part in (train, val) if part is not None]
+        parts = [dataset[key] for key in choose_splits(list(dataset), split, name) if key]
+    train = parts[0]
     columns = [_column(part, column, name) for part in parts]
-    rows = [_documents(part, c) for part, c in zip(parts, columns, strict=True)]
+    documents = [partial(_documents, *pair) for pair in zip(parts, columns, strict=True)]
     licence = (train.info.license if train.info else None) or "see the dataset's card"
     counted = hasattr(train, "num_rows")
     if fingerprint is None and not counted:
-        if val is None:
+        if len(parts) == 1:
+            texts = lambda: (text for (text,) in documents[0]())  # noqa: E731
             return corpus_from_iterable(
-                lambda: (text for text in _texts(train, columns[0]) if text),
-                val_fraction=val_fraction, name=name, licence=licence,
-            )  # fmt: skip
+                texts, val_fraction=val_fraction, name=name, licence=licence
+            )
         raise UserError(
             f"{name} holds streams in several splits; give one of them, such as dataset['train']"
         )
-    pieces = split_documents(rows[0], val_fraction, counted=counted)
-    if val is not None:
-        by_name = dict(zip(("train", "val"), rows, strict=True))
-        pieces = lambda part: chain.from_iterable(by_name[part]())  # noqa: E731
     prints = [fingerprint or part._fingerprint for part in parts]
     return Corpus(
-        name=name,
-        fingerprint=digest("datasets", str(split), *columns, *prints),
-        licence=licence,
-        origin=ORIGIN,
-        read=lambda part: joined(pieces(part)),
-        fixed_split=val is not None,
-        pieces=pieces,
+        name,
+        digest("datasets", str(split), *columns, *prints),
+        licence,
+        "a Hugging Face dataset",
+        documents[0],
+        documents[1] if len(documents) > 1 else None,
+        val_fraction,
+        counted=counted,
     )
 
 
-def _documents(dataset: Any, column: str) -> Documents:
-    def documents() -> Iterator[Iterable[Piece]]:
-        return (text_in_pieces(text) for text in _texts(dataset, column) if text)
-
-    return documents
-
-
-def _texts(dataset: Any, column: str) -> Iterator[str | None]:
+def _documents(dataset: Any, column: str) -> Iterator[tuple[str]]:
     """Iterate over one column, without decoding the others or holding more than a few rows."""
     with _without_torch():
         plain = dataset if dataset.features is None else dataset.select_columns([column])
     if hasattr(dataset, "num_rows"):
         for rows in plain.with_format(None).iter(batch_size=_ROWS):
-            yield from rows[column]
+            yield from ((text,) for text in rows[column] if text)
         return
     try:
         for i, row in enumerate(plain):
             text = row.get(column)
             if text is not None and not isinstance(text, str):
                 raise UserError(f"row {i}: {column!r} holds {type(text).__name__}, not text")
-            yield text
+            if text:
+                yield (text,)
     except (OSError, ConnectionError) as error:
         raise UserError(
             f"the stream broke off ({first_line(error)}); run the same command again, or set "

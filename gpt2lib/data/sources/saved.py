@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt2lib.data.sources.tables import arrow_table
+from gpt2lib.data.sources.arrow_tables import kinds
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.files import read_json
 
@@ -67,7 +67,7 @@ def _arrow_files(folder: Path) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise UserError(f"cannot read the dataset in {folder}: {path.name} is missing")
-        arrow_table(path).kinds()  # a damaged file is found before anything is made of it
+        kinds(path)  # a damaged file is found before anything is made of it
     return paths
 
 

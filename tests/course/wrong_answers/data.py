@@ -157,65 +157,65 @@ def by_division(number, half, mix):
 
 
 @wrong("cycle-walking", "modulo", says="comes twice")
-def remainder(place, n, permute):
-    q = permute(place)
+def remainder(position, n, permute):
+    q = permute(position)
     return q - n if q >= n else q
 
 
 @wrong("cycle-walking", "once-only", says="no such window")
-def no_walk(place, n, permute):
-    out = permute(place)
+def no_walk(position, n, permute):
+    out = permute(position)
     return out
 
 
 @wrong("cycle-walking", "off-by-one", says=">= n")
-def lets_n_pass(place, n, permute):
-    place = permute(place)
-    while not place <= n:
-        place = permute(place)
-    return place
+def lets_n_pass(position, n, permute):
+    position = permute(position)
+    while not position <= n:
+        position = permute(position)
+    return position
 
 
 @wrong("cycle-walking", "clips", says="the last window")
-def clipped(place, n, permute):
-    out = permute(place)
+def clipped(position, n, permute):
+    out = permute(position)
     return out if out < n else n - 1
 
 
-@wrong("cycle-walking", "asks-the-neighbour", says="next place")
-def next_place(place, n, permute):
-    out = permute(place)
+@wrong("cycle-walking", "asks-the-neighbour", says="next position")
+def next_position(position, n, permute):
+    out = permute(position)
     while out >= n:
-        place += 1
-        if place == n:
-            place = 0
-        out = permute(place)
+        position += 1
+        if position == n:
+            position = 0
+        out = permute(position)
     return out
 
 
 @wrong("cycle-walking", "never-permutes", says="permute once before")
-def asks_too_early(place, n, permute):
-    while place >= n:
-        place = permute(place)
-    return place
+def asks_too_early(position, n, permute):
+    while position >= n:
+        position = permute(position)
+    return position
 
 
 @wrong("cycle-walking", None, says="expected")
-def one_more_time(place, n, permute):
-    out = permute(permute(place))
+def one_more_time(position, n, permute):
+    out = permute(permute(position))
     while out >= n:
         out = permute(out)
     return out
 
 
 @fails("cycle-walking", says="in line 3 of")
-def takes_it_for_a_list(place, n, permute):
-    return [p for p in permute if p < n][place]
+def takes_it_for_a_list(position, n, permute):
+    return [p for p in permute if p < n][position]
 
 
 @right("cycle-walking")
-def recursively(place, n, permute):
-    out = permute(place)
+def recursively(position, n, permute):
+    out = permute(position)
     return out if out < n else recursively(out, n, permute)
 
 
@@ -335,10 +335,10 @@ def with_loops(idx, eot):
 @wrong("mixture-draw", "in-blocks", says="in one block")
 def first_all_of_one(i, shares):
     a, b = shares
-    rounds, place = divmod(i, a + b)
-    if place < a:
-        return 0, rounds * a + place
-    return 1, rounds * b + place - a
+    rounds, position = divmod(i, a + b)
+    if position < a:
+        return 0, rounds * a + position
+    return 1, rounds * b + position - a
 
 
 @wrong("mixture-draw", "one-number-for-all", says="within the source")

@@ -189,14 +189,14 @@ def compares_with_the_last_one(word, pair, token):
     return merged
 
 
-# encode-chunk
+# encode-word
 
 
 def replace(tokens, pair, token):
     return compares_with_the_last_one(tokens, pair, token)
 
 
-@wrong("encode-chunk", "leftmost-first", says="learnt first")
+@wrong("encode-word", "leftmost-first", says="learnt first")
 def from_the_left(tokens, merges):
     tokens = list(tokens)
     i = 0
@@ -210,7 +210,7 @@ def from_the_left(tokens, merges):
     return tokens
 
 
-@wrong("encode-chunk", "longest-match", says="order of learning")
+@wrong("encode-word", "longest-match", says="order of learning")
 def longest_token(tokens, merges):
     table = {(i,): i for i in range(256)}
     spelled = {i: (i,) for i in range(256)}
@@ -228,14 +228,14 @@ def longest_token(tokens, merges):
     return out
 
 
-@wrong("encode-chunk", "last-learnt-first", says="from the last to the first")
+@wrong("encode-word", "last-learnt-first", says="from the last to the first")
 def largest_rank(tokens, merges):
     for rank in range(len(merges) - 1, -1, -1):
         tokens = replace(tokens, merges[rank], 256 + rank)
     return tokens
 
 
-@wrong("encode-chunk", "one-merge-only", says="after the first merge you stop")
+@wrong("encode-word", "one-merge-only", says="after the first merge you stop")
 def breaks_too_early(tokens, merges):
     for rank, pair in enumerate(merges):
         if pair in itertools.pairwise(tokens):
@@ -243,15 +243,15 @@ def breaks_too_early(tokens, merges):
     return tokens
 
 
-@wrong("encode-chunk", "rank-as-id", says="256 + i")
+@wrong("encode-word", "rank-as-id", says="256 + i")
 def forgets_the_bytes(tokens, merges):
     for rank, pair in enumerate(merges):
         tokens = replace(tokens, pair, rank)
     return tokens
 
 
-@wrong("encode-chunk", "one-occurrence", says="every place")
-def first_place_only(tokens, merges):
+@wrong("encode-word", "one-occurrence", says="every position")
+def first_position_only(tokens, merges):
     tokens = list(tokens)
     for rank, pair in enumerate(merges):
         for i in range(len(tokens) - 1):
@@ -261,12 +261,12 @@ def first_place_only(tokens, merges):
     return tokens
 
 
-@wrong("encode-chunk", None, says="expected")
+@wrong("encode-word", None, says="expected")
 def never_merges(tokens, merges):
     return list(tokens)
 
 
-@right("encode-chunk")
+@right("encode-word")
 def lowest_rank_until_none_is_left(tokens, merges):
     tokens = list(tokens)
     while True:

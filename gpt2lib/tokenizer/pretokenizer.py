@@ -1,16 +1,13 @@
-"""From text to rows of bytes: the two steps before any merge.
+"""Pre-tokenisation: from a text to pre-tokens, and from each of them to a row of bytes.
 
 Reference: Radford et al. 2019, section 2.2.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 import regex
 
-CHUNK = regex.compile(
+PATTERN = regex.compile(
     r"""
       '(?:s|t|re|ve|m|ll|d)     # English endings: it's, don't, we're, I've, I'm, he'll, I'd
     | [ ]?\p{L}+                # letters, with the one space before them
@@ -21,12 +18,15 @@ CHUNK = regex.compile(
     """,
     regex.VERBOSE,
 )
-PIECE = 1 << 16  # characters; long texts are encoded in pieces, which run in parallel
-CUT = re.compile(r"\S(?=[ \n])")
+
+
+def pretokenize(text: str) -> list[str]:
+    """Cut a text into the pre-tokens that merges never cross; joined, they are the text."""
+    return PATTERN.findall(text)  # type: ignore[no-any-return]
 
 
 def byte_to_unicode() -> dict[int, str]:
-    """Return a visible character for each byte, in the order of the token ids 0 to 255.
+    """Return the byte-level alphabet: a visible character for each byte, in the order of the ids.
 
     Files of tokens are text, so each byte needs a character of its own. The 188 bytes that print
     well in Latin-1 stand for themselves and come first; the others, white space among them, take
@@ -44,24 +44,6 @@ BYTES = [bytes([byte]) for byte in byte_to_unicode()]  # token id -> its byte
 BYTE_ID = {byte[0]: token for token, byte in enumerate(BYTES)}  # byte -> its token id
 
 
-def split(text: str) -> list[str]:
-    """Cut a text into the chunks that merges never cross; joined, they are the text."""
-    return CHUNK.findall(text)  # type: ignore[no-any-return]
-
-
-def to_byte_ids(chunk: str) -> list[int]:
-    """Return the tokens of a chunk before any merge: one for each UTF-8 byte."""
-    return [BYTE_ID[byte] for byte in chunk.encode("utf-8")]
-
-
-def pieces(text: str) -> Iterator[str]:
-    """Cut a long text only where `split` always cuts: between a word and white space.
-
-    No chunk has white space after something else, and what follows such a place does not change
-    the chunks before it, so the pieces' ids, joined, are the ids of the whole.
-    """
-    start = 0
-    while len(text) - start > PIECE and (cut := CUT.search(text, start + PIECE)):
-        yield text[start : cut.end()]
-        start = cut.end()
-    yield text[start:]
+def to_byte_ids(pretoken: str) -> list[int]:
+    """Return the tokens of a pre-token before any merge: one for each UTF-8 byte."""
+    return [BYTE_ID[byte] for byte in pretoken.encode("utf-8")]

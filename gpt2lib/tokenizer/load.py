@@ -59,23 +59,20 @@ def _from_tokenizer_json(folder: Path) -> FastBPE:
 
 def _from_vocab_and_merges(folder: Path) -> FastBPE:
     """Read the older pair of files, as the first GPT-2 checkpoints have them."""
-    vocab, merges = files.read(folder)
-    symbol = {token: written for written, token in vocab.items()}
-    model = tokenizers.models.BPE(vocab=vocab, merges=[(symbol[a], symbol[b]) for a, b in merges])
-    inner: Any = tokenizers.Tokenizer(model)
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = tokenizers.decoders.ByteLevel()
+    path = folder / "vocab.json"
+    vocab = files.check_vocab(files.read_json(path), path)
+    path = folder / "merges.txt"
+    merges = files.parse_merges(files.read_text(path), vocab, path)
+    inner = files.pipeline(vocab, merges)
     config = _config(folder)
-    added: dict[str, int] = {}
-    if (folder / "added_tokens.json").is_file():
-        added = files.read_json(folder / "added_tokens.json")
-    for content in [*sorted(added, key=lambda key: added[key])]:
+    path = folder / "added_tokens.json"
+    added: dict[str, int] = files.read_json(path) if path.is_file() else {}
+    for content in sorted(added, key=added.__getitem__):
         inner.add_special_tokens([content])
         if inner.token_to_id(content) != added[content]:
-            raise UserError(
-                f"{folder / 'added_tokens.json'} is garbled: {content!r} has id {added[content]}, "
-                f"but the next free id is {inner.token_to_id(content)}"
-            )
+            free = inner.token_to_id(content)
+            said = f"{content!r} has id {added[content]}, but the next free id is {free}"
+            raise UserError(f"{path} is garbled: {said}")
     eot = _eot(folder, config, inner)
     if eot is not None:
         inner.add_special_tokens([inner.id_to_token(eot)])

@@ -1,0 +1,65 @@
+"""Parquet, Arrow and Feather files through pyarrow: read, not mapped, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpt2lib.data.sources.columns import TEXT, mark_twins
+from gpt2lib.data.sources.files import clear_errors, kind_of, seekable
+from gpt2lib.utils.errors import UserError
+
+ROWS = 256  # decoded at once
+_ARROW_FILE = b"ARROW1"
+_FEATHER_1 = b"FEA1"
+
+
+def kinds(path: Path, _encoding: str = "") -> dict[str, str]:
+    """Return what each column holds; see `columns`."""
+    with _opened(path) as (schema, _):
+        return mark_twins(schema.names, {field.name: _kind(field.type) for field in schema})
+
+
+def texts(path: Path, _encoding: str, column: str) -> Iterator[str | None]:
+    """Iterate over one column; of Parquet no other is read."""
+    with _opened(path) as (_, read):
+        try:
+            for values in read(column):
+                for value in values:
+                    yield value.as_py()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} holds text that is not UTF-8: {error.reason}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Callable[[str], Iterator[Any]]]]:
+    """Open a file of any of these kinds: its schema, and what reads a column in batches."""
+    with clear_errors(path, pa.ArrowException), seekable(path) as file:
+        if kind_of(path) == ".parquet":
+            with pq.ParquetFile(file, buffer_size=1 << 20) as table:
+                few: Any = partial(table.iter_batches, ROWS, use_threads=False)
+                yield table.schema_arrow, lambda c: (batch.column(0) for batch in few(columns=[c]))
+            return
+        magic = file.read(len(_ARROW_FILE))
+        file.seek(0)
+        if magic.startswith(_FEATHER_1):
+            raise UserError(f"{path} is of Feather's first version; write it again as version 2")
+        if magic == _ARROW_FILE:
+            whole = pa.ipc.open_file(file)
+            batches = (whole.get_batch(i) for i in range(whole.num_record_batches))
+            yield whole.schema, lambda c: (batch.column(c) for batch in batches)
+        else:  # a stream, as `datasets` writes it
+            stream = pa.ipc.open_stream(file)
+            yield stream.schema, lambda c: (batch.column(c) for batch in stream)
+
+
+def _kind(kind: Any) -> str:
+    of = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_text = pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of)
+    return TEXT if is_text else str(kind)

@@ -1,0 +1,81 @@
+"""CSV and TSV: values between commas or tabs, and a first row that names the columns.
+
+Python's own reader is used and not pyarrow's, for the reasons given in `json_lines`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from gpt2lib.data.sources.columns import SAMPLE, TEXT, mark_twins
+from gpt2lib.data.sources.files import kind_of, open_text
+from gpt2lib.utils.errors import UserError
+
+
+def kinds(path: Path, encoding: str) -> dict[str, str]:
+    """Return what each column holds; see `columns`.
+
+    A CSV has no types; what looks like numbers is told apart to find the text.
+    """
+    rows = _rows(path, encoding)
+    names, sample = next(rows, []), list(islice(rows, SAMPLE))
+    columns = zip(names, zip(*sample, strict=True), strict=True) if sample else ()
+    found = {n: "numbers" if n != TEXT and _are_numbers(values) else TEXT for n, values in columns}
+    return mark_twins(names, found)
+
+
+def texts(path: Path, encoding: str, column: str) -> Iterator[str | None]:
+    """Iterate over one column. A value in double quotes may hold commas and newlines.
+
+    Raises:
+        UserError: with the number of the line that has too few or too many values.
+    """
+    rows = _rows(path, encoding)
+    at = next(rows).index(column)
+    for row in rows:
+        yield row[at]
+
+
+def _rows(path: Path, encoding: str) -> Iterator[list[str]]:
+    """Iterate over the rows; the names come first."""
+    csv.field_size_limit(2**31 - 1)  # the module's own limit is shorter than a long document
+    comma = "\t" if kind_of(path) == ".tsv" else ","
+    names: list[str] | None = None
+    with open_text(path, encoding) as lines:
+        rows = csv.reader(lines, delimiter=comma, strict=True)
+        try:
+            for row in filter(None, rows):  # a blank line is no row
+                if names is None:
+                    names = _checked_names(path, row, comma)
+                if len(row) != len(names):
+                    raise UserError(
+                        f"{path}, line {rows.line_num} ends a row of {len(row)} values, but the "
+                        f"first row names {len(names)} columns; put values with commas or newlines "
+                        "in quotes"
+                    )
+                yield row
+        except csv.Error as error:
+            raise UserError(f"{path}, line {rows.line_num} is not CSV: {error}") from error
+
+
+def _checked_names(path: Path, names: list[str], comma: str) -> list[str]:
+    """Refuse a table whose values stand between something else: it would be read as one column."""
+    others = [mark for mark in ";\t,|" if mark != comma and mark in names[0]]
+    if len(names) == 1 and others:
+        raise UserError(
+            f"{path} has a single column, {names[0]!r}, with {others[0]!r} in its name; a .csv has "
+            "commas between its values, a .tsv has tabs"
+        )
+    return names
+
+
+def _are_numbers(values: tuple[str, ...]) -> bool:
+    """Return whether a column holds numbers and nothing else but empty values."""
+    filled = [value for value in values if value.strip()]
+    try:
+        return [float(value) for value in filled] != []
+    except ValueError:
+        return False

@@ -1,0 +1,150 @@
+"""From the name of a source to its corpus."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from gpt2lib.config import DataConfig
+from gpt2lib.data.sources import files
+from gpt2lib.data.sources.corpus import Corpus, Documents, digest
+from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.files import expand
+
+NAMED = ("plays", "tinyshakespeare")
+"""The corpora that `DataConfig.source` can call by name; see `named`."""
+
+
+def load_corpus(config: DataConfig) -> Corpus:
+    """Return the corpus that a configuration names.
+
+    Args:
+        config: `source` is looked up as a name, then as `hf:…`, a file, a folder, a glob.
+
+    Raises:
+        UserError: if there is no such source or it holds no text.
+    """
+    source, column, fraction = config.source, config.column, config.val_fraction
+    if source in NAMED:
+        from gpt2lib.data.sources.named import CORPORA
+
+        return CORPORA[source]()
+    name = source.removeprefix("hf:")
+    path = expand(name)
+    if path.is_dir():
+        from gpt2lib.data.sources.saved import is_saved_dataset, saved_files
+
+        if is_saved_dataset(path):
+            train, val, licence = saved_files(path, config.split)
+            return corpus_from_files(train, path.name, column, "utf-8", fraction, val, licence)
+    if source.startswith("hf:"):
+        from gpt2lib.data.sources.hf import corpus_from_hub
+
+        return corpus_from_hub(name, column, config.split, config.streaming, fraction)
+    for field in ("split", "streaming"):
+        if getattr(config, field):
+            raise UserError(
+                f"data.{field} is for datasets of the hub or saved ones, not for {source}; write "
+                "hf:OWNER/NAME, or leave it out"
+            )
+    if Path(source).name == source and not path.exists() and (hint := nearest(source, NAMED)):
+        raise UserError(f"there is no file, folder or corpus {source!r}{hint}")
+    paths = files.find_files(source)
+    return corpus_from_files(paths, path.name or source, column, config.encoding, fraction)
+
+
+def corpus_from_files(
+    paths: Sequence[Path],
+    name: str,
+    column: str = "auto",
+    encoding: str = "utf-8",
+    val_fraction: float = 0.1,
+    val_paths: Sequence[Path] | None = None,
+    licence: str = "the user's own text",
+) -> Corpus:
+    """Make a corpus of files. A text file is a document, and so is each row of a table.
+
+    Empty files, rows and texts are left out.
+
+    Args:
+        paths: the files, in order.
+        name: what to call them in messages.
+        column: the column or key of tables that holds the text; see `columns.choose`.
+        encoding: of text, JSON and CSV.
+        val_fraction: share of the documents held out; of a single one, its last part.
+        val_paths: files whose documents are held out instead.
+        licence: under which terms the text may be used.
+
+    Raises:
+        UserError: if they hold no text, or the column cannot be found. Reading raises it for what
+            is damaged further on.
+    """
+    train, val = ([p for p in some if p.stat().st_size > 0] for some in (paths, val_paths or ()))
+    every = [*train, *val]
+    if not every:
+        what = "is empty" if len(paths) == 1 else f"has {len(paths)} files, all empty"
+        raise UserError(f"{name} {what} (0 bytes); give a file with text")
+    hashes = [files.sha256(path) for path in every]
+    columns = {path: _column(path, column, encoding) for path in every if _reader(path)}
+
+    def read(some: Sequence[Path]) -> Documents:
+        return lambda: (d for path in some for d in _documents(path, encoding, columns.get(path)))
+
+    if next(read(train)(), None) is None:
+        which = next((f"the column {c!r} of {name}" for c in columns.values() if c), name)
+        raise UserError(f"{which} holds no text; give at least one document that is not empty")
+    border = "" if val_paths is None else str(len(train))
+    kinds = [f"{files.kind_of(p)} {columns[p]}" if columns.get(p) else "text" for p in every]
+    return Corpus(
+        name,
+        digest("files", encoding, border, *kinds, *hashes),
+        licence,
+        ", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else ""),
+        read(train),
+        None if val_paths is None else read(val),
+        val_fraction,
+        files.text_size(every),
+    )
+
+
+def _reader(path: Path) -> Any:
+    """Return the module that reads a table (see `columns`); None for a text file."""
+    name = files.TABLES.get(files.kind_of(path))
+    return name and importlib.import_module(f"gpt2lib.data.sources.{name}")
+
+
+def _column(path: Path, wanted: str, encoding: str) -> str | None:
+    """Return the column to read of a table, or None if there are no rows at all."""
+    from gpt2lib.data.sources.columns import choose
+
+    kinds = _reader(path).kinds(path, encoding)
+    return choose(kinds, wanted, str(path)) if kinds else None
+
+
+def _documents(path: Path, encoding: str, column: str | None) -> Iterator[Iterable[str]]:
+    """Iterate over the documents of one file, none empty."""
+    reader = _reader(path)
+    if reader is None:
+        yield from files.text_documents(path, encoding)
+    elif column is not None:
+        yield from ((text,) for text in reader.texts(path, encoding, column) if text)
+
+
+def documents(
+    source: str,
+    *,
+    column: str = "auto",
+    encoding: str = "utf-8",
+    split: Literal["train", "val", "all"] = "all",
+) -> Iterator[str]:
+    """Iterate over the documents of a source; `all` yields those to train on, then the others.
+
+    Raises:
+        UserError: as `load_corpus`.
+    """
+    corpus = load_corpus(DataConfig(source=source, column=column, encoding=encoding))
+    for part in ("train", "val"):
+        if split in (part, "all"):
+            yield from corpus.read(part)
