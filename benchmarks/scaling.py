@@ -7,7 +7,7 @@ Every point is a model that is trained on random tokens as the trainer does it. 
 turns, one update each, so that a slow minute of the machine hits all of them; milliseconds are
 medians over the rounds. MFU is tokens/s times FLOPs per token over the FLOP/s that a matrix product
 reached in this same run with as many threads. Memory is the peak of live tensor bytes in one more
-update, beside what `gpt2lib.estimate` says.
+update, beside the same update played with empty tensors.
 
 An exponent is the slope of log(cost) over log(size), by least squares: 1 is proportional, 2 is
 quadratic. The predicted one is the same slope through FLOPs (time, if every FLOP took as long) or
@@ -29,13 +29,12 @@ import torch
 from arguments import positive
 from exponents import exponents, report
 
-from gpt2lib.config import GPTConfig, OptimConfig
+from gpt2lib.config import GPTConfig, OptimConfig, TrainConfig
 from gpt2lib.estimate import count_parameters, forward_flops, training_flops
-from gpt2lib.estimate.simulated import Setting
-from gpt2lib.estimate.update import update_memory
 from gpt2lib.model.gpt import GPT
 from gpt2lib.training.hardware import matmul_flops, prepare_process
-from gpt2lib.training.live_bytes import peak_tensor_bytes
+from gpt2lib.training.live_bytes import LiveBytes
+from gpt2lib.training.memory import update_memory
 from gpt2lib.training.optim import make_optimizer
 
 OUT = Path(__file__).parent / "results" / "scaling.json"
@@ -109,9 +108,9 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
                     taken.setdefault((key, n), []).append(now() - started)
     live = {}
     for key, (update, held) in runs.items():
-        with peak_tensor_bytes(held) as peak:
+        with LiveBytes(held) as measured:
             update()
-        live[key] = peak.bytes
+        live[key] = measured.peak
     rows = []
     for sweep, size, config, batch in sweeps:
         key, tokens = (config, batch), batch * config.block_size
@@ -130,8 +129,8 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
                 "mfu": {n: 1000 * flops / ms[n] / max(peaks[n]) for n in ms},
                 "bytes": live[key],
                 "estimated_bytes": update_memory(
-                    config, Setting(batch, precision=args.precision)
-                ).peak,
+                    TrainConfig(model=config, precision=args.precision, device="cpu"), batch
+                ).peak(batch),
                 "shares": {
                     k: v / sum(forward_flops(config).values())
                     for k, v in forward_flops(config).items()

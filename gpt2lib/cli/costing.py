@@ -9,10 +9,9 @@ import math
 import re
 from typing import Any
 
-from gpt2lib.config import TrainConfig
-from gpt2lib.estimate import count_parameters, resolved_model
+from gpt2lib.config import GPTConfig, TrainConfig
 from gpt2lib.estimate.budget import Cluster, budget, memory_per_gpu
-from gpt2lib.estimate.fit import setting_of
+from gpt2lib.estimate.counts import count_parameters
 from gpt2lib.utils.errors import UserError
 
 ASSUMED = ("gpus", "mfu", "efficiency", "price")
@@ -50,6 +49,8 @@ def with_tokens(config: TrainConfig, text: str | None) -> TrainConfig:
             f"--tokens must be a number such as 300B or 2.5e9, or 20x for 20 tokens a parameter, "
             f"not {text!r}"
         )
+    from gpt2lib.training.costs import resolved_model
+
     of_one = count_parameters(resolved_model(config)) if found[2] == "x" else UNITS[found[2]]
     number = float(found[1]) * of_one
     if not 1 <= number < 1e18:
@@ -87,18 +88,15 @@ def cost(
     Args:
         config: as `on_cluster` returned it.
         cluster: the GPUs.
-        found: what `estimate` returned for the run.
+        found: what `estimate_run` returned for the run.
         available: bytes of one GPU.
     """
-    share = config.batch_size // cluster.gpus
-    setting = setting_of(config, share, "cuda", config.precision, cluster.gpus)
-    model = resolved_model(config)
-    size = config.micro_batch if isinstance(config.micro_batch, int) else None
+    known = config.replace(model=GPTConfig.from_dict(found["model"]))
     return {
         **budget(found["run"]["flops"], cluster, config.precision),
         "recomputes": bool(config.gradient_checkpointing),
-        "sequences_per_gpu": share,
-        "memory_per_gpu": memory_per_gpu(model, setting, cluster.gpus, share, available, size),
+        "sequences_per_gpu": config.batch_size // cluster.gpus,
+        "memory_per_gpu": memory_per_gpu(known, cluster.gpus, available),
     }
 
 

@@ -74,7 +74,7 @@ def estimate(argv: list[str]) -> int:
     options, changes = Estimate.read(argv)
     if options.tokens and "steps" in changes:
         raise UserError("--tokens says how many steps there are; leave it or --steps out")
-    from gpt2lib.estimate import estimate as estimate_run
+    from gpt2lib.training.costs import estimate_run
 
     config = costing.with_tokens(_preset(options.preset, changes), options.tokens)
     cluster = costing.read_cluster(options.gpu, {n: getattr(options, n) for n in costing.ASSUMED})
@@ -104,7 +104,7 @@ def _for_here(config: TrainConfig, memory: str | None) -> tuple[TrainConfig, int
     """Resolve the device, and return the bytes that a run may take: what was said, or is free."""
     said = None if memory is None else _parse_bytes(memory)
     if said is not None and config.device != "auto":
-        return config, said  # the estimate is for any machine, and needs no torch
+        return config, said  # the estimate is for any machine
     from gpt2lib.training.hardware import resolve_device
     from gpt2lib.training.memory import available_memory
 

@@ -149,7 +149,7 @@ def work(spec: dict[str, Any]) -> None:
     import torch
 
     from gpt2lib.model import attention  # loaded before resident memory is read
-    from gpt2lib.training.live_bytes import peak_tensor_bytes
+    from gpt2lib.training.live_bytes import LiveBytes
     from gpt2lib.utils.process import keep_freed_memory
 
     torch.set_num_threads(spec["threads"])
@@ -169,9 +169,9 @@ def work(spec: dict[str, Any]) -> None:
         elif word == "resident":
             answer = max(0, resident_peak() - before)
         elif word == "live":
-            with peak_tensor_bytes(update.state) as peak:  # type: ignore[attr-defined]
+            with LiveBytes(update.state) as live:  # type: ignore[attr-defined]
                 update()
-            answer = peak.bytes
+            answer = live.peak
         print(answer, flush=True)
 
 

@@ -33,7 +33,7 @@ from gpt2lib.data.sources.corpus import Split
 from gpt2lib.data.token_files import INFO, Header, Shard, check_hash, dtype_for, shard_path
 from gpt2lib.tokenizer import Tokenizer
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import clear_leftovers, flush, read_json, replace_text
+from gpt2lib.utils.files import clear_leftovers, file_lock, flush, read_json, replace_text
 
 SHARD = 1 << 26
 """Tokens in a shard: 128 MiB with two bytes each. Only the last one has fewer."""

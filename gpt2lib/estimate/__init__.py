@@ -1,6 +1,7 @@
-"""What a model and a run cost, before any of it is spent: parameters, FLOPs, bytes, tokens.
+"""What a model and a run cost, before any of it is spent: parameters, FLOPs, bytes, time, money.
 
-All of it is arithmetic on the configuration; torch is not imported.
+All of it is arithmetic on the configuration; torch is not imported. What an update takes on this
+machine is played with the real parts, in `gpt2lib.training.memory`.
 """
 
 from gpt2lib.estimate.counts import (
@@ -12,16 +13,13 @@ from gpt2lib.estimate.counts import (
     training_flops,
 )
 from gpt2lib.estimate.gpus import gpu_peak
-from gpt2lib.estimate.run import estimate, resolved_model
 
 __all__ = [
     "count_parameters",
-    "estimate",
     "forward_flops",
     "gpu_peak",
     "kv_cache_bytes",
     "memory",
     "parameter_parts",
-    "resolved_model",
     "training_flops",
 ]

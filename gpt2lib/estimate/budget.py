@@ -18,12 +18,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2lib.config import GPTConfig
-from gpt2lib.estimate.fit import MARGIN, largest_that_fits
+from gpt2lib.config import TrainConfig
 from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
-from gpt2lib.estimate.sharded import largest_sharded, sharded_peak
-from gpt2lib.estimate.simulated import Setting
-from gpt2lib.estimate.update import update_memory
+from gpt2lib.estimate.update import UpdateMemory
 from gpt2lib.utils.errors import UserError, nearest
 
 MFU = 0.4
@@ -135,44 +132,28 @@ def budget(flops: float, cluster: Cluster, precision: str) -> dict[str, Any]:
     }
 
 
-def memory_per_gpu(
-    model: GPTConfig,
-    setting: Setting,
-    gpus: int,
-    share: int,
-    available: int,
-    micro_batch: int | None = None,
-) -> dict[str, dict[str, Any]]:
+def memory_per_gpu(config: TrainConfig, gpus: int, available: int) -> dict[str, dict[str, Any]]:
     """Return what each of several GPUs holds, with whole copies of the model and with shares.
 
     Args:
-        model: the shape, with its true vocabulary.
-        setting: how it is trained.
-        gpus: how many train together.
-        share: sequences of one GPU in an update.
+        config: the run; device and precision are resolved, the vocabulary is the true one. Without
+            a number as micro_batch it takes the most that fit, or 1.
+        gpus: how many train together; batch_size is a multiple.
         available: bytes of one GPU.
-        micro_batch: sequences in a forward pass, a divisor of `share`; by default the most that
-            fit, or 1.
 
     Returns:
         `copies` (data parallelism) and `shards` (FSDP2), each with `largest_micro_batch`, 0 if
         none fits, the `micro_batch` that is taken, the `peak` with it, and whether that `fits`.
     """
-    sizes = {
-        "copies": largest_that_fits(model, setting, share, available),
-        "shards": largest_sharded(model, setting, gpus, share, available),
-    }
-    found: dict[str, dict[str, Any]] = {}
-    for name, largest in sizes.items():
-        size = micro_batch or largest or 1
-        one = setting.of_micro_batch(size, share // size)
-        copies = name == "copies"
-        peak = update_memory(model, one).peak if copies else sharded_peak(model, one, gpus)
-        fits = peak <= (1 - MARGIN) * available
+    share, found = config.batch_size // gpus, {}
+    for name, shards in (("copies", 1), ("shards", gpus)):
+        update = UpdateMemory(config, share, gpus, shards)
+        largest = update.largest(available)
+        size = config.micro_batch if isinstance(config.micro_batch, int) else largest or 1
         found[name] = {
             "largest_micro_batch": largest,
             "micro_batch": size,
-            "peak": peak,
-            "fits": fits,
+            "peak": update.peak(size),
+            "fits": update.fits(size, available),
         }
     return found

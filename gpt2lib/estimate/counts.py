@@ -13,8 +13,6 @@ Reference: Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022, appendix B.
 
 from __future__ import annotations
 
-import math
-
 from gpt2lib.config import GPTConfig
 
 BYTES = 4
@@ -44,23 +42,6 @@ def parameter_parts(config: GPTConfig) -> dict[str, int]:
 def count_parameters(config: GPTConfig) -> int:
     """Count all parameters, a tied one once: 124,439,808 for GPT-2 small."""
     return sum(parameter_parts(config).values())
-
-
-def block_matrices(config: GPTConfig) -> list[tuple[int, int, int]]:
-    """Return the shapes of a block's matrices, which Muon steps, as (parts, rows, columns).
-
-    Queries, keys and values are computed by one matrix, but are parts of their own.
-    """
-    d, kv = config.n_embd, config.kv_heads * config.head_size
-    attention = [(3, d, d)] if kv == d else [(1, d, d), (2, kv, d)]
-    mlp = [] if "mlp" in config.without else [(1, 4 * d, d), (1, d, 4 * d)]
-    return [*attention, (1, d, d), *mlp]
-
-
-def moments(config: GPTConfig, muon: bool = False) -> int:
-    """Count the numbers that the optimiser keeps: two a parameter, one where Muon steps it."""
-    by_muon = config.n_layer * sum(math.prod(shape) for shape in block_matrices(config))
-    return 2 * count_parameters(config) - (by_muon if muon else 0)
 
 
 def forward_flops(config: GPTConfig) -> dict[str, int]:
@@ -123,7 +104,10 @@ def memory(config: GPTConfig, muon: bool = False) -> dict[str, int]:
         config: the shape of the model.
         muon: whether Muon steps the matrices of the blocks.
     """
-    weights, optimizer = BYTES * count_parameters(config), BYTES * moments(config, muon)
+    parts = parameter_parts(config.replace(bias=False))
+    by_muon = parts["attention"] + parts["MLP"] if muon else 0  # matrices of the blocks
+    weights = BYTES * count_parameters(config)
+    optimizer = 2 * weights - BYTES * by_muon
     return {
         "weights": weights,
         "gradients": weights,

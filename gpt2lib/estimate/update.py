@@ -1,89 +1,164 @@
-"""The memory of a whole update of the weights, and the moment at which it is largest.
+"""What an update takes in the memory of a GPU that is not here: a formula, for the shape alone.
 
-Weights, gradients and the optimiser's moments stay in float32 under every precision. Gradients come
-to life in the backward pass of the first micro-batch, and live until AdamW has read them. The
-peak depends on the shape: it is in the loss where the vocabulary is large, in the backward pass of
-the last block in a deep model, and in that of the embeddings, when all gradients are there, where
-activations are few. AdamW changes its tensors in place, and clipping the gradients: neither needs
-more than a few numbers. Muon does: it works on copies of some matrices at a time.
+Weights, gradients and moments are float32 under every precision. For the backward pass a block
+keeps what its layers read: the stream twice, in float32; what c_attn reads and makes; the answer of
+attention, for the kernel and for c_proj; what c_fc reads and makes, and GELU's output. Under
+autocast it also keeps 16-bit copies of its matrices. The peak comes in the loss, with a chunk of
+logits and their probabilities, in the backward pass, where a block's gradients come on top or all
+those of the weights are there, or in the optimiser's step.
+
+Against the same update played on the CPU with the choices of a GPU the formula is right within 10 %
+(tests/estimate/test_update.py, a grid of shapes). It is unmeasured on a GPU. It leaves out what a
+window keeps under dropout, global tokens, and the gaps of the allocator.
+
+Shapes: B sequences in a micro-batch, N = B·T tokens, C = n_embd, L = n_layer, V = vocab_size.
+
+Reference: Korthikanti et al. 2022, section 4 (activations); for what is spread over GPUs,
+Rajbhandari et al. 2020 (ZeRO), section 5, and Zhao et al. 2023 (FSDP), section 3.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
 
-from gpt2lib.config import GPTConfig
-from gpt2lib.estimate.counts import block_matrices, count_parameters, moments
-from gpt2lib.estimate.layers import FULL
-from gpt2lib.estimate.ledger import Ledger
-from gpt2lib.estimate.simulated import WIDTH, Model, Setting
-from gpt2lib.estimate.tables import INT64
+from gpt2lib.config import TrainConfig
+from gpt2lib.estimate.counts import BYTES, count_parameters, memory
 
-CUDA_GRAIN = 512
-"""PyTorch's allocator for CUDA hands out multiples of this many bytes."""
-MUON_AT_ONCE = 1 << 21
-"""How many numbers `gpt2lib.training.muon` makes orthogonal at once."""
-CUDA_WORKSPACE = 32 << 20
+MARGIN = 0.12
+"""Share of the free memory that is left alone: for what the estimate does not see, and for others.
+
+It does not see Python and PyTorch themselves, the allocator's gaps, and the scratch space of some
+kernels (`python benchmarks/memory.py` prints how near it comes)."""
+CHUNK, MUON_AT_ONCE = 2**25, 2**21
+"""Numbers in a chunk of logits, and in the matrices that Muon works on at once. They are those of
+modules that import torch; a test compares them."""
+WORKSPACE = 32 << 20
 """What PyTorch sets aside for cuBLAS on a GPU of the Hopper kind; others get about 8 MiB."""
 
+WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of a number in the products."""
+INT64 = 8
 
-@dataclass(frozen=True)
+Moments = Mapping[str, Counter[str]]
+"""The bytes of each kind, at the moments of an update when there may be most of them."""
+
+
+def highest(moments: Moments) -> tuple[str, int]:
+    """Return the moment when most bytes live, and how many."""
+    return max(((name, parts.total()) for name, parts in moments.items()), key=lambda pair: pair[1])
+
+
+def divisors(share: int) -> list[int]:
+    """Return the micro-batches into which a share can be cut evenly, largest first."""
+    return [size for size in range(share, 0, -1) if share % size == 0]
+
+
 class UpdateMemory:
-    """Bytes of an update.
-
-    Attributes:
-        peak: the most that live at once.
-        moment: when that is.
-        parts: the bytes of each kind at that moment; they add up to the peak.
-        most: the most bytes of each kind at any time.
-    """
-
-    peak: int
-    moment: str
-    parts: dict[str, int]
-    most: dict[str, int]
-
-
-def update_memory(config: GPTConfig, setting: Setting) -> UpdateMemory:
-    """Play one update through, from the second on, when the optimiser's moments are there.
+    """What an update of a run takes, by the size of its micro-batch.
 
     Args:
-        config: the shape of the model, with its true vocabulary.
-        setting: how it is trained.
+        config: the run; device and precision are resolved, the vocabulary is the true one.
+        share: sequences of one process in an update.
+        processes: how many train together; above 1, gradients are exchanged through a copy.
+        shards: over how many GPUs weights, gradients and moments are spread (FSDP2).
     """
-    on_cuda = setting.device == "cuda"
-    ledger = Ledger(CUDA_GRAIN if on_cuda else 1)
-    parameters = count_parameters(config)
-    always = [ledger.hold(parameters, FULL, "weights")]
-    always.append(ledger.hold(moments(config, setting.muon), FULL, "optimizer"))
-    if on_cuda:
-        always.append(ledger.hold(CUDA_WORKSPACE, 1, "workspace"))
-    if setting.processes > 1:
-        always.append(ledger.hold(parameters, FULL, "gradients"))
-    tokens = setting.micro_batch * config.block_size
-    always.append(ledger.hold(2 * tokens * setting.accumulation, INT64, "tokens"))
-    model = Model(config, setting, ledger)
-    for i in range(min(2, setting.accumulation)):  # the third is as the second
-        model.has_gradients = i > 0
-        model.pass_through()
-    ledger.moment = "Muon's step" if setting.muon else "AdamW's step"
-    spare = ledger.hold(1, FULL, "gradients")  # the norm, for clipping
-    if setting.muon:
-        spare = ledger.hold(muon_step(config, setting.precision), 1, "optimizer")
-    del spare, model, always
-    return UpdateMemory(ledger.peak, ledger.peak_moment, ledger.peak_parts, dict(ledger.most))
+
+    def __init__(
+        self, config: TrainConfig, share: int, processes: int = 1, shards: int = 1
+    ) -> None:
+        self.config, self.share = config, share
+        self.processes, self.shards = processes, shards
+
+    def moments(self, size: int) -> Moments:
+        """Return what lives at the moments of an update, with so many sequences at once."""
+        return gpu_update(self.config, size, self.share, self.processes, self.shards)
+
+    def peak(self, size: int) -> int:
+        """Return the most bytes that live at once."""
+        return highest(self.moments(size))[1]
+
+    def fits(self, size: int, available: int) -> bool:
+        """Return whether a micro-batch fits into so many bytes and leaves `MARGIN` of them free."""
+        return self.peak(size) <= (1 - MARGIN) * available
+
+    def largest(self, available: int) -> int:
+        """Return the largest divisor of the share that fits into so many bytes, or 0."""
+        state = memory(self.config.model, self.config.optim.name == "muon")
+        if (state["weights"] + state["optimizer"]) // self.shards > available:
+            return 0  # whatever the micro-batch is
+        sizes = divisors(self.share)
+        return next((size for size in sizes if self.fits(size, available)), 0)
 
 
-def muon_step(config: GPTConfig, precision: str) -> int:
-    """Return the bytes that Muon needs beside its moments, for the largest matrices at once.
+def gpu_update(
+    config: TrainConfig, size: int, share: int, processes: int = 1, shards: int = 1
+) -> Moments:
+    """Count the bytes of an update by the formula; arguments as in `UpdateMemory`, size is B."""
+    model, every = config.model, int(config.gradient_checkpointing)
+    C, L, T, N = model.n_embd, model.n_layer, model.block_size, size * model.block_size
+    width, muon = WIDTH[config.precision], config.optim.name == "muon"
+    lowered, later = width < BYTES, size < share  # later: gradients of a micro-batch before it
+    states, outside = memory(model, muon), BYTES * count_parameters(model.replace(n_layer=0))
+    weights, stream = states["weights"], BYTES * N * C
+    block, head = (weights - outside) // max(1, L), BYTES * C * model.vocab_size
 
-    There are the averaged gradients, the matrices before and after an iteration, and two tables of
-    the shorter side by itself.
-    """
-    width = WIDTH["bf16"] if precision == "bf16" else FULL
-    most = 0
-    for parts, rows, columns in block_matrices(config) if config.n_layer else []:
-        numbers, short = rows * columns, min(rows, columns)
-        at_once = parts * max(1, min(config.n_layer, MUON_AT_ONCE // (parts * numbers)))
-        most = max(most, at_once * (numbers * (FULL + 2 * width) + 2 * short**2 * width))
-    return most
+    kept = _kept_by_block(config, size) + lowered * block // 2  # and its weights in 16 bits
+    again = len(range(0, L, every)) if every else 0  # blocks that keep their input only
+    activations = (L - again) * kept + (again + 2) * stream
+    activations += size * T**2 * config.data.mask_documents
+    chunks = max(1, -(-N * model.vocab_size // CHUNK))  # of about equal size
+    logits = -(-N // chunks) * model.vocab_size
+    chunk = width * logits + (max(2 * BYTES * logits, head) if lowered else BYTES * logits)
+    loss = stream + head + chunk + lowered * (again * block + stream) // 2
+    passed_on = stream + 5 * N * C * width  # gradients on their way through a block
+    redone = kept - stream if every and (L - 1) % every == 0 else 0
+    at_once = min(4 * C**2 * L, max(MUON_AT_ONCE, 4 * C**2)) if muon else 0
+
+    summed = weights // (1 if later else shards)  # gradients, when all are there
+    copies = weights if processes > 1 and shards == 1 else 0
+    first = copies + weights * later
+    gathered = 0
+    if shards > 1:  # what is outside of the blocks, two blocks, one of them twice, what is sent
+        gathered = outside + min(3, L) * block + max(outside, block) * (1 if later else 3)
+    always = {
+        "weights": weights // shards,
+        "optimizer": states["optimizer"] // shards,
+        "tokens": INT64 * (2 + config.data.mask_documents) * share * T,
+        "workspace": WORKSPACE * (config.device == "cuda"),
+        "gathered": gathered,
+    }
+
+    def at(**more: int) -> Counter[str]:
+        return Counter({**always, **more})
+
+    step = at(gradients=summed + copies)
+    step["optimizer"] += at_once * (BYTES + 3 * width)  # Muon works on copies
+    return {
+        "loss": at(gradients=first, activations=activations, loss=loss),
+        "backward pass": at(gradients=first + head, activations=activations + passed_on + redone),
+        "end of the backward pass": at(
+            gradients=summed + copies - block // shards, activations=kept + passed_on
+        ),
+        "Muon's step" if muon else "AdamW's step": step,
+    }
+
+
+def _kept_by_block(config: TrainConfig, size: int) -> int:
+    """Count the bytes of activations that a block keeps for its backward pass."""
+    model, width = config.model, WIDTH[config.precision]
+    C, T, N = model.n_embd, model.block_size, size * model.block_size
+    kv, mlp, documents = (
+        model.kv_heads * model.head_size,
+        "mlp" not in model.without,
+        config.data.mask_documents,
+    )
+    read = 3 * C + 2 * kv + (width < BYTES) * C + mlp * 9 * C
+    if model.position == "rope":
+        read += C + kv  # rotated, beside what c_attn made
+    stream = BYTES * C + 2 * BYTES + C * (model.dropout > 0)  # with a norm's mean and deviation
+    kept = N * (width * read + (1 + mlp) * stream + BYTES * model.n_head)
+    kept += width * size * T**2 * documents  # the mask, as what is added to the scores
+    if config.device == "mps" or (kv < C and (documents or width == BYTES)):
+        kept += BYTES * size * model.n_head * T**2  # no fused kernel: the weights of attention
+    return kept

@@ -27,7 +27,7 @@ from gpt2lib.runs.folder import RESOLVED, Run
 from gpt2lib.runs.trackers import accelerator_arguments, check_trackers
 from gpt2lib.training.distributed import check_agreement, configure_fsdp, refuse_a_lone_process
 from gpt2lib.training.hardware import resolve_device, resolve_precision
-from gpt2lib.training.memory import choose_micro_batch, require_room
+from gpt2lib.training.memory import choose_micro_batch, require_room, update_memory
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.process import world_size
 
@@ -209,11 +209,8 @@ def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: 
         processes = PartialState().num_processes
         share, before = config.batch_size // processes, earlier.get("micro_batch")
         if not isinstance(before, int) or share % before:
-
-            def agree(n: int) -> int:
-                return int(min(gather_object([n])))
-
-            before = choose_micro_batch(config, model, share, device, precision, processes, agree)
+            update = update_memory(config.replace(device=device), share, processes)
+            before = choose_micro_batch(update, lambda n: min(gather_object([n])))
         config = config.replace(micro_batch=before)
     return config
 

@@ -7,7 +7,7 @@ import pytest
 from gpt2lib.course import factors
 from gpt2lib.course.factors import RUNGS, make_update, measure, resident_peak
 from gpt2lib.model.kernels import chunked_loss
-from gpt2lib.training.live_bytes import peak_tensor_bytes
+from gpt2lib.training.live_bytes import LiveBytes
 
 TINY = {"vocab_size": 600, "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 32}
 
@@ -27,9 +27,9 @@ def test_every_rung_is_the_same_training():
 
 def peak(name):
     update = make_update(RUNGS.index(name), TINY, 4)
-    with peak_tensor_bytes(update.state) as found:
+    with LiveBytes(update.state) as live:
         update()
-    return found.bytes
+    return live.peak
 
 
 def test_the_rungs_differ_in_what_lives(monkeypatch):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from gpt2lib.config import DataConfig, GPTConfig, TrainConfig
 from gpt2lib.data import Joined, Mixture, Prepared, batch, eval_batches, prepare
 from gpt2lib.data.order import SHARES, interleave, whole_shares, windows_per_epoch
-from gpt2lib.estimate import resolved_model
 from gpt2lib.model.gpt import GPT
+from gpt2lib.training.costs import resolved_model
 from gpt2lib.training.evaluation import score
 from gpt2lib.utils.errors import UserError
 

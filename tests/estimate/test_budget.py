@@ -14,20 +14,14 @@ from gpt2lib.cli import main
 from gpt2lib.cli.costing import long_duration
 from gpt2lib.config import GPTConfig
 from gpt2lib.estimate import count_parameters, training_flops
-from gpt2lib.estimate.budget import Cluster, assumed_efficiency, budget, memory_per_gpu
+from gpt2lib.estimate.budget import Cluster, assumed_efficiency, budget
 from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
-from gpt2lib.estimate.sharded import gathered, largest_sharded, sharded_peak
-from gpt2lib.estimate.simulated import Setting
-from gpt2lib.estimate.update import CUDA_GRAIN, update_memory
 from gpt2lib.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import budget as budget_script  # noqa: E402
 from exponents import exponent, exponents, report  # noqa: E402
-
-SHAPE = GPTConfig(vocab_size=512, block_size=64, n_layer=8, n_head=4, n_embd=256)
-
 
 # ── time and money ──────────────────────────────────────────────────────────────────────────────
 
@@ -118,71 +112,6 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], says: str) -> None:
 )
 def test_durations_have_a_unit_that_suits(seconds: float, words: str) -> None:
     assert long_duration(seconds) == words
-
-
-# ── memory of a GPU ─────────────────────────────────────────────────────────────────────────────
-
-
-def test_what_is_gathered_by_hand() -> None:
-    d, block = 256, 12 * 256**2 + 13 * 256
-    outside = (512 + 64) * d + 2 * d
-    assert outside < block
-    assert gathered(SHAPE, accumulates=True) == 4 * (outside + 3 * block + block)
-    assert gathered(SHAPE, accumulates=False) == 4 * (outside + 3 * block + 3 * block)
-    wide = SHAPE.replace(vocab_size=50257, n_layer=1)
-    outside = (50257 + 64) * d + 2 * d
-    assert gathered(wide, accumulates=True) == 4 * (outside + block + outside)
-
-
-def test_shares_approach_what_every_process_needs_whole() -> None:
-    """With ever more processes only activations and gathered weights are left."""
-    peaks = [sharded_peak(SHAPE, Setting(2), n) for n in (2, 4, 8, 1000)]
-    assert peaks == sorted(peaks, reverse=True)
-    states = 12 * count_parameters(SHAPE)  # weights and two moments
-    assert peaks[0] - peaks[-1] >= states * (1 / 2 - 1 / 1000) - CUDA_GRAIN  # shares are rounded
-    assert peaks[-1] > gathered(SHAPE, accumulates=False)
-
-
-def test_accumulated_gradients_stay_whole() -> None:
-    once, twice = (sharded_peak(SHAPE, Setting(2, n), 8) for n in (1, 2))
-    assert twice - once > 0.5 * 4 * count_parameters(SHAPE)
-
-
-def test_muon_works_on_whole_matrices() -> None:
-    few = SHAPE.replace(vocab_size=64, block_size=8)
-    with_muon, with_adamw = (sharded_peak(few, Setting(1, muon=m), 1000) for m in (True, False))
-    assert with_muon > with_adamw
-
-
-def test_a_model_too_large_for_one_gpu_fits_when_spread() -> None:
-    big = GPTConfig.preset("gpt2-xl")
-    setting = Setting(1, precision="bf16", device="cuda", processes=8)
-    found = memory_per_gpu(big, setting, 8, 8, 24 * 10**9)
-    assert not found["copies"]["fits"]
-    assert found["copies"]["largest_micro_batch"] == 0
-    alone = update_memory(big, setting.of_micro_batch(1, 8)).peak
-    assert found["copies"]["peak"] == alone > 24e9
-    assert found["shards"]["peak"] < alone
-
-
-def test_the_largest_spread_micro_batch_fits_and_the_next_does_not() -> None:
-    setting, share = Setting(1), 8
-    room = int(sharded_peak(SHAPE, setting.of_micro_batch(4, 2), 4) / 0.88) + 1
-    assert largest_sharded(SHAPE, setting, 4, share, room) == 4
-    assert largest_sharded(SHAPE, setting, 4, share, 10**12) == 8
-    assert largest_sharded(SHAPE, setting, 4, share, 10**3) == 0
-
-
-@pytest.mark.slow
-def test_spread_memory_is_what_is_measured() -> None:
-    """FSDP2 on two processes: within an eighth; how fast gradients are sent moves it."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", str(ROOT / "tests" / "sharded_memory.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(rows) == 4
-    for row in rows:
-        assert 7 / 8 < row["estimated"] / row["measured"] < 9 / 8, row
 
 
 # ── the command line ────────────────────────────────────────────────────────────────────────────

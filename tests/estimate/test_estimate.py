@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from gpt2lib.config import SIZES, DataConfig, GPTConfig, OptimConfig, TrainConfig, load_config
 from gpt2lib.estimate import (
     count_parameters,
-    estimate,
     forward_flops,
     memory,
     parameter_parts,
@@ -25,6 +24,7 @@ from gpt2lib.model.gpt import GPT
 from gpt2lib.model.weights import model_tensors, optimizer_tensors
 from gpt2lib.runs import checkpoint
 from gpt2lib.tokenizer import CharTokenizer
+from gpt2lib.training.costs import estimate_run, resolved_model
 from gpt2lib.training.optim import make_optimizer
 from gpt2lib.utils.errors import UserError
 
@@ -169,7 +169,7 @@ def test_bytes_are_those_of_real_tensors_and_files(
 
 def test_a_run_is_estimated_as_json() -> None:
     config = load_config("smoke")
-    made = estimate(config)
+    made = estimate_run(config)
     assert json.loads(json.dumps(made)) == made
     shape = config.model.replace(vocab_size=config.data.vocab_size)
     assert made["model"] == shape.to_dict()
@@ -195,20 +195,24 @@ def test_the_vocabulary_is_the_tokenizers(tmp_path: Path) -> None:
         ({"tokenizer": str(tmp_path / "five")}, 5),
         ({"tokenizer": "char", "source": str(tmp_path / "a.txt")}, 11),
     ):
-        assert estimate(run_config(data))["model"]["vocab_size"] == wanted
+        assert resolved_model(run_config(data)).vocab_size == wanted
 
 
 def test_the_shape_to_start_from_is_read(tmp_path: Path) -> None:
-    made = estimate(run_config({}, init_from="gpt2-medium"))
-    assert made["model"] == GPTConfig.preset("gpt2-medium", block_size=16).to_dict()
+    made = resolved_model(run_config({}, init_from="gpt2-medium"))
+    assert made == GPTConfig.preset("gpt2-medium", block_size=16)
     checkpoint.write_model_config(tmp_path, TINY.replace(n_layer=5, block_size=99))
     with pytest.raises(UserError, match=r"manifest.json is missing"):
-        estimate(run_config({}, init_from=str(tmp_path)))
+        resolved_model(run_config({}, init_from=str(tmp_path)))
 
 
 def test_torch_is_not_imported() -> None:
+    """Neither by the arithmetic, nor by the estimate of a run on a GPU."""
     code = (
-        "import sys; from gpt2lib.estimate import estimate; from gpt2lib.config import load_config;"
-        "estimate(load_config('smoke')); assert 'torch' not in sys.modules"
+        "import sys, gpt2lib.estimate, gpt2lib.estimate.budget, gpt2lib.estimate.update\n"
+        "assert not [name for name in sys.modules if name.startswith('gpt2lib.training')]\n"
+        "from gpt2lib.training.costs import estimate_run; from gpt2lib.config import load_config\n"
+        "estimate_run(load_config('smoke').replace(device='cuda'), 10**9)\n"
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,6 @@
-"""Measured beside estimated memory of FSDP2 on the CPU; started by test_budget.py.
+"""Measured beside estimated memory of FSDP2 on the CPU; started by tests/estimate/test_update.py.
 
-    torchrun --nproc_per_node 2 tests/sharded_memory.py
+    torchrun --nproc_per_node 2 tests/training/sharded_memory.py
 
 Two processes train three updates of small models. Prints a line of JSON for each.
 """
@@ -8,30 +8,26 @@ Two processes train three updates of small models. Prints a line of JSON for eac
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from gpt2lib.config import GPTConfig
-from gpt2lib.estimate.sharded import sharded_peak
-from gpt2lib.estimate.simulated import Setting
+from gpt2lib.config import GPTConfig, TrainConfig
+from gpt2lib.estimate.update import UpdateMemory
 from gpt2lib.model.gpt import GPT
-from gpt2lib.training.live_bytes import peak_tensor_bytes
+from gpt2lib.training.live_bytes import LiveBytes
 
 DEEP = GPTConfig(vocab_size=512, block_size=64, n_layer=8, n_head=4, n_embd=256)
 NARROW = DEEP.replace(n_layer=16, n_embd=128)
-CASES = [
-    (DEEP, Setting(2)),
-    (DEEP, Setting(2, accumulation=2)),
-    (DEEP, Setting(2, precision="bf16")),
-    (NARROW, Setting(2)),
-]
+SIZE = 2
+"""Sequences in a micro-batch."""
+CASES = [(DEEP, 1, "fp32"), (DEEP, 2, "fp32"), (DEEP, 1, "bf16"), (NARROW, 1, "fp32")]
+"""Shape, micro-batches in an update, precision."""
 
 
-def measure(config: GPTConfig, setting: Setting) -> int:
+def measure(config: GPTConfig, times: int, precision: str) -> int:
     """Return the most bytes that lived in this process during the third update."""
     model = GPT(config)
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
@@ -39,14 +35,12 @@ def measure(config: GPTConfig, setting: Setting) -> int:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), foreach=False)  # no copies of its own
-    times = setting.accumulation
-    idx = torch.randint(config.vocab_size, (times, setting.micro_batch, config.block_size))
+    idx = torch.randint(config.vocab_size, (times, SIZE, config.block_size))
 
     def update() -> None:
         for i in range(times):
             model.set_requires_gradient_sync(i == times - 1)
-            low = setting.precision == "bf16"
-            with torch.autocast("cpu", torch.bfloat16) if low else nullcontext():
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 loss, _ = model(idx[i], idx[i])
             loss.backward()
         optimizer.step()
@@ -57,18 +51,22 @@ def measure(config: GPTConfig, setting: Setting) -> int:
     model.reshard()
     states = (t for state in optimizer.state.values() for t in state.values())
     held = [getattr(t, "_local_tensor", t) for t in (*model.parameters(), *states)]
-    with peak_tensor_bytes([*held, idx]) as peak:
+    with LiveBytes([*held, idx]) as live:
         update()
-    return peak.bytes
+    return live.peak
+
+
+def estimate(model: GPTConfig, times: int, precision: str) -> int:
+    """Return what the formula says of one of these processes."""
+    config = TrainConfig(model=model, precision=precision, device="cpu")
+    n = dist.get_world_size()
+    return UpdateMemory(config, SIZE * times, n, n).peak(SIZE)
 
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    for config, setting in CASES:
-        row = {
-            "measured": measure(config, setting),
-            "estimated": sharded_peak(config, setting, dist.get_world_size()),
-        }
+    for case in CASES:
+        row = {"measured": measure(*case), "estimated": estimate(*case)}
         if dist.get_rank() == 0:
             print(json.dumps(row), flush=True)
     dist.destroy_process_group()

@@ -3,11 +3,11 @@
 import copy
 
 import torch
+from gpt2lib.estimate.fit import MARGIN
+from gpt2lib.estimate.simulated import Setting
 
 from gpt2lib.course.exercises.memory import round_to_bf16
 from gpt2lib.estimate.counts import forward_flops
-from gpt2lib.estimate.fit import MARGIN
-from gpt2lib.estimate.simulated import Setting
 from gpt2lib.estimate.update import update_memory
 from wrong_answers import fails, right, wrong
 

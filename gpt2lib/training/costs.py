@@ -1,8 +1,7 @@
-"""What a whole run costs."""
+"""What a whole run costs, before any of it is spent."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from gpt2lib.config import SIZES, GPTConfig, TrainConfig
@@ -15,17 +14,17 @@ from gpt2lib.estimate.counts import (
     parameter_parts,
     training_flops,
 )
-from gpt2lib.estimate.fit import MARGIN, largest_that_fits, setting_of
-from gpt2lib.estimate.update import update_memory
+from gpt2lib.estimate.update import UpdateMemory, highest
 
 
-def estimate(
+def estimate_run(
     config: TrainConfig, available: int | None = None, processes: int = 1
 ) -> dict[str, Any]:
     """Estimate a run; its memory is that of one process, which holds the whole model.
 
     The size of the vocabulary is the tokenizer's, as in training. A character tokenizer knows it
-    only once it has read the text, so the text is read then.
+    only once it has read the text, so the text is read then. On a CPU an update is played, which
+    takes seconds; elsewhere torch is not imported.
 
     Args:
         config: the run. A device or precision of auto is taken as cpu, and as fp32 or, on a GPU,
@@ -40,8 +39,8 @@ def estimate(
         `flops_per_token`, `forward`, `training` and the `parts` of the forward pass;
         `bytes`, `weights`, `gradients`, `optimizer`, `checkpoint`, and `disk`, at most needed
         for the checkpoints that are kept and the one being written, and `kv_cache`, for
-        generating one text of block_size tokens in float32; `activations`, the most that are held
-        during an update of this run, and the same `activations_without_checkpointing` and
+        generating one text of block_size tokens in float32; `activations`, which the blocks of
+        this run keep for the backward pass, and the same `activations_without_checkpointing` and
         `activations_with_checkpointing` of every block; `loss`, the most that a
         chunk of logits takes, and the gradients that are made with it; and `peak`, the most of all
         that lives at once;
@@ -55,19 +54,22 @@ def estimate(
         UserError: if `init_from`, the text or the tokenizer cannot be read.
     """
     model = resolved_model(config)
-    flops = training_flops(model, config.gradient_checkpointing)
+    device = "cpu" if config.device == "auto" else config.device
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else "fp32"
+    config = config.replace(model=model, device=device, precision=precision)
+    flops, forward = training_flops(model, config.gradient_checkpointing), forward_flops(model)
     per_step = config.batch_size * model.block_size
-    tokens = config.steps * per_step
-    of_parameters = memory(model, config.optim.name == "muon")
-    forward = forward_flops(model)
-    of_update, described = _memory_of_update(config, model, available, processes)
+    states = memory(model, config.optim.name == "muon")
+    of_update, described = _memory_of_update(config, available, processes)
     return {
         "model": model.to_dict(),
         "parameters": {"total": count_parameters(model), "parts": parameter_parts(model)},
         "flops_per_token": {"forward": sum(forward.values()), "training": flops, "parts": forward},
         "bytes": {
-            **of_parameters,
-            "disk": (config.keep + 1) * of_parameters["checkpoint"],
+            **states,
+            "disk": (config.keep + 1) * states["checkpoint"],
             "kv_cache": kv_cache_bytes(model, model.block_size, bytes_per_number=BYTES),
             **of_update,
         },
@@ -75,46 +77,52 @@ def estimate(
         "run": {
             "steps": config.steps,
             "tokens_per_step": per_step,
-            "tokens": tokens,
-            "flops": tokens * flops,
+            "tokens": config.steps * per_step,
+            "flops": config.steps * per_step * flops,
         },
     }
 
 
 def _memory_of_update(
-    config: TrainConfig, model: GPTConfig, available: int | None, processes: int
+    config: TrainConfig, available: int | None, processes: int
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Return the bytes of an update, and what they are the bytes of."""
-    device = "cpu" if config.device == "auto" else config.device
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" else "fp32"
     share = config.batch_size // processes
-    asked = setting_of(config, share, device, precision, processes)
-    fits = None if available is None else largest_that_fits(model, asked, share, available)
+    update = _update_memory(config, share, processes)
+    largest = None if available is None else update.largest(available)
     size = config.micro_batch or share
     if size == "auto":
-        size = fits or (share if fits is None else 1)
-    setting = asked.of_micro_batch(size)
-    update = update_memory(model, setting)
+        size = share if largest is None else largest or 1
+    moments = update.moments(size)
+    moment, peak = highest(moments)
+    few = config.replace(model=config.model.replace(vocab_size=1))  # activations do not see it
     activations = {
-        f"activations_{name}_checkpointing": update_memory(
-            model, replace(setting, checkpointing=every)
-        ).most["activations"]
-        for name, every in (("without", 0), ("with", 1))
+        f"activations_{name}_checkpointing": _update_memory(
+            few.replace(gradient_checkpointing=every), share, processes
+        ).moments(size)["loss"]["activations"]
+        for name, every in (("without", False), ("with", True))
     }
-    sizes = {"activations": update.most["activations"], **activations, "loss": update.most["loss"]}
-    return {**sizes, "peak": update.peak}, {
-        "micro_batch": setting.micro_batch,
-        "accumulation": setting.accumulation,
-        "precision": precision,
-        "device": device,
-        "moment": update.moment,
-        "parts": update.parts,
+    sizes = {name: moments["loss"][name] for name in ("activations", "loss")}
+    return {**sizes, **activations, "peak": peak}, {
+        "micro_batch": size,
+        "accumulation": -(-share // size),
+        "precision": config.precision,
+        "device": config.device,
+        "moment": moment,
+        "parts": {name: count for name, count in moments[moment].items() if count},
         "available": available,
-        "fits": None if available is None else update.peak <= (1 - MARGIN) * available,
-        "largest_micro_batch": fits,
+        "fits": None if available is None else update.fits(size, available),
+        "largest_micro_batch": largest,
     }
+
+
+def _update_memory(config: TrainConfig, share: int, processes: int) -> UpdateMemory:
+    """Return what an update takes; torch is needed only to play it."""
+    if config.device != "cpu":
+        return UpdateMemory(config, share, processes)
+    from gpt2lib.training.memory import update_memory
+
+    return update_memory(config, share, processes)
 
 
 def resolved_model(config: TrainConfig) -> GPTConfig:
