@@ -15,22 +15,24 @@ class Course(Options):
     Attributes:
         action: exercises lists them; progress shows how many of each notebook are done.
         json: list as JSON.
+        file: progress kept elsewhere than in my-notebooks/ (see GPT2LIB_PROGRESS too).
     """
 
-    usage = "exercises [--json] | progress"
+    usage = "exercises [--json] | progress [--file PATH]"
     arguments = ("action",)
 
     action: Literal["exercises", "progress"]
     json: bool = False
+    file: str | None = None
 
 
 def course(argv: list[str]) -> int:
-    """Run `gpt2lib course exercises [--json]` or `gpt2lib course progress`."""
+    """Run `gpt2lib course exercises [--json]` or `gpt2lib course progress [--file PATH]`."""
     options, _ = Course.read(argv)
     from gpt2lib.course import listing, progress
 
     if options.action == "progress":
-        progress()
+        progress(options.file)
         return 0
     exercises = listing()
     if options.json:

@@ -7,10 +7,26 @@ import dataclasses
 import inspect
 
 from gpt2lib.course import registry, scores
-from gpt2lib.course.calling import Function, Outcome, arguments_of, call, one_line, seeded
-from gpt2lib.course.comparing import Difference, brief, first_difference, kind_of
+from gpt2lib.course.alike import going_on, like
+from gpt2lib.course.calling import (
+    Function,
+    Outcome,
+    arguments_of,
+    call,
+    call_answer,
+    heard,
+    one_line,
+    seconds,
+    seeded,
+)
+from gpt2lib.course.comparing import Difference
 from gpt2lib.course.exercise import Case, CheckResult, Exercise, Misconception, Seen
+from gpt2lib.course.handed import hand_on, is_handed_on
+from gpt2lib.course.limits import Stopped, within
+from gpt2lib.course.looks.base import Pair
+from gpt2lib.course.readable import brief, kind_of
 from gpt2lib.course.screen import cell_number
+from gpt2lib.course.second_look import second_look
 from gpt2lib.course.stubs import is_untouched
 from gpt2lib.utils.errors import UserError
 
@@ -21,7 +37,8 @@ BLANK = (None, ..., NotImplemented)
 def check(id: str, function: Function) -> CheckResult:
     """Check an answer, show what was found, and return it.
 
-    Nothing that the answer does stops the notebook; only a real keyboard interrupt does.
+    Nothing that the answer does stops the notebook; only a real keyboard interrupt does. What an
+    earlier check has handed on is known again and neither judged nor counted.
 
     Args:
         id: the exercise's, such as "causal-mask".
@@ -45,6 +62,9 @@ def check(id: str, function: Function) -> CheckResult:
 
 def judge(exercise: Exercise, function: Function) -> CheckResult:
     """Return the verdict on an answer, without showing or recording it."""
+    if is_handed_on(function):
+        text = "this is the library's; run the cell with your function again, then this one"
+        return CheckResult(exercise.id, "handed on", text, use=function)
     try:
         reference = exercise.function()
     except Exception as error:
@@ -55,8 +75,9 @@ def judge(exercise: Exercise, function: Function) -> CheckResult:
     except Exception as error:
         text = f"the check could not judge this answer: {one_line(error)}"
         result = CheckResult(exercise.id, "error", text)
-    use = function if result.status == "right" else reference
-    return dataclasses.replace(result, use=use)
+    if result.status == "right":
+        return result
+    return dataclasses.replace(result, use=hand_on(reference, exercise.id))
 
 
 def _judge(exercise: Exercise, function: Function, reference: Function) -> CheckResult:
@@ -72,13 +93,17 @@ def _judge(exercise: Exercise, function: Function, reference: Function) -> Check
     problem = _signature_problem(exercise, function, cases[0])
     if problem:
         return CheckResult(name, "error", problem)
-    outcomes = [call(function, c, exercise.inplace) for c in cases]
+    names, outcomes = exercise.parameters, []
+    for number, c in enumerate(cases, 1):
+        outcomes.append(call_answer(function, c, exercise.inplace, names, number))
+        if isinstance(outcomes[-1].error, Stopped):
+            break  # nobody waits for the others
     blank = _blank(exercise, outcomes)
     if blank:
         return CheckResult(name, "not attempted", f"{blank}; {goes_on}; {help_}")
-    for c, outcome in zip(cases, outcomes, strict=True):
+    for c, outcome in zip(cases, outcomes, strict=False):
         if outcome.error is not None:
-            text = f"{one_line(outcome.error, function)} (called with {arguments_of(c)})"
+            text = f"{one_line(outcome.error, function)} (called with {arguments_of(c, names)})"
             return CheckResult(name, "error", text)
     return _compare(exercise, function, reference, cases, outcomes)
 
@@ -90,54 +115,72 @@ def _compare(
     cases: list[Case],
     outcomes: list[Outcome],
 ) -> CheckResult:
-    """Judge outputs: a known misconception first, then a changed argument, then the difference."""
-    seen: Seen | None = None
-    difference = Difference("")
-    for c, outcome in zip(cases, outcomes, strict=True):
+    """Judge outputs: a known misconception, a changed argument, the second look, the difference."""
+    pairs, first = [], None
+    for number, (c, outcome) in enumerate(zip(cases, outcomes, strict=True), 1):
         wanted = call(reference, c, exercise.inplace)
         if wanted.error is not None:
             raise wanted.error
-        found = first_difference(wanted.value, outcome.value, exercise.rtol, exercise.atol)
-        if found:
-            difference = found
-            seen = Seen(c, wanted.value, outcome.value, found.index)
-            break
-    for misconception in exercise.misconceptions:
-        diagnosis = _shows(exercise, misconception, function, cases, outcomes, seen)
-        if diagnosis:
-            return CheckResult(exercise.id, "wrong", diagnosis, misconception.name)
+        difference = exercise.difference(wanted.value, outcome.value)
+        pairs.append(Pair(number, c, wanted.value, outcome.value, bool(difference)))
+        if difference and first is None:
+            got = outcome.value
+            with contextlib.suppress(Exception):  # so that a diagnosis can point into it
+                got = like(wanted.value, got)
+            first = (Seen(c, wanted.value, got, difference.index), difference)
+    try:
+        for known in exercise.misconceptions:
+            diagnosis = _shows(exercise, known, function, pairs, first[0] if first else None)
+            if diagnosis:
+                return CheckResult(exercise.id, "wrong", diagnosis, known.name)
+    except Stopped as stopped:
+        text = f"{one_line(stopped, function)} (tried with more arguments than those of the cases)"
+        return CheckResult(exercise.id, "error", text)
     changed = next((o.changed for o in outcomes if o.changed), None)
     if changed:
         text = f"your function changes its argument {changed}; work on a copy of it"
         return CheckResult(exercise.id, "wrong", text, "changes-its-input")
-    if seen is None:
-        return CheckResult(exercise.id, "right")
+    if first is None:
+        use, said = function, ""
+        if not exercise.inplace:
+            use, said = going_on(function, pairs[0].expected, pairs[0].got)
+        return CheckResult(exercise.id, "right", said, use=use)
+    return _unforeseen(exercise, pairs, *first)
+
+
+def _unforeseen(
+    exercise: Exercise, pairs: list[Pair], seen: Seen, difference: Difference
+) -> CheckResult:
+    """Say what can be seen of an answer that nobody foresaw, and show the first wrong case."""
+    look = None
+    with contextlib.suppress(Exception):  # an odd object; the difference is known already
+        look = second_look(exercise, pairs)
     text = (
-        f"{difference.text}\n  input:    {arguments_of(seen.case)}\n"
+        f"{f'{look.text}. {difference.text}' if look else difference.text}\n"
+        f"  input:    {arguments_of(seen.case, exercise.parameters)}\n"
         f"  expected: {brief(seen.expected)}\n  got:      {brief(seen.got)}"
     )
-    return CheckResult(exercise.id, "wrong", text)
+    return CheckResult(exercise.id, "wrong", text, look=look.name if look else None)
 
 
 def _shows(
     exercise: Exercise,
     misconception: Misconception,
     function: Function,
-    cases: list[Case],
-    outcomes: list[Outcome],
+    pairs: list[Pair],
     seen: Seen | None,
 ) -> str | None:
     """Return the diagnosis if the answer shows the misconception."""
     said: str | bool | None = None
-    if misconception.test is not None:
-        with contextlib.suppress(Exception, SystemExit), seeded():
-            said = misconception.test(function)
-    elif seen is not None and misconception.wrong is not None:
+    test, wrong = misconception.test, misconception.wrong
+    if test is not None:
+        with contextlib.suppress(Exception, SystemExit, GeneratorExit), seeded(), heard(""):
+            said = within(seconds(), lambda: test(function))
+    elif seen is not None and wrong is not None:
         said = all(
-            variant.error is None
-            and not first_difference(variant.value, o.value, exercise.rtol, exercise.atol)
-            for c, o in zip(cases, outcomes, strict=True)
-            for variant in [call(misconception.wrong, c, exercise.inplace)]
+            variant.error is None and not exercise.difference(variant.value, pair.got)
+            for pair in pairs
+            for variant in [call(wrong, pair.case, exercise.inplace)]
         )
     if not said:
         return None
@@ -145,7 +188,9 @@ def _shows(
         return said
     if isinstance(misconception.diagnosis, str):
         return misconception.diagnosis
-    return misconception.diagnosis(seen) if seen else misconception.name
+    with contextlib.suppress(Exception):  # values that it cannot point into: then it is not said
+        return misconception.diagnosis(seen) if seen else misconception.name
+    return None
 
 
 def _blank(exercise: Exercise, outcomes: list[Outcome]) -> str | None:

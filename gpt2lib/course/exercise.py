@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import html
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gpt2lib.course.comparing import Difference, first_difference
 from gpt2lib.course.screen import cell_number, show
 from gpt2lib.course.sources import resolve
 
-Status = Literal["not attempted", "right", "wrong", "error"]
+Status = Literal["not attempted", "handed on", "right", "wrong", "error"]
 
 
 class _Lazy:
@@ -104,7 +105,12 @@ class Exercise:
         hints: from a nudge to nearly the answer; each call of `hint(id)` shows one more.
         misconceptions: in order; the first that shows is told.
         adapt: makes a function of the exercise's signature from the reference, if it has another.
-        shows: "module:name" that `solution(id)` shows, if it is not the reference.
+        solution: an answer as a learner could write it, with the exercise's own signature. What
+            `solution(id)` shows first; a test holds it against the exercise.
+        shows: "module:name" that `solution(id)` shows after it, if it is not the reference.
+        steps: values on the way to the result, by name: {"before the softmax": function of the
+            exercise's signature}. An answer that returns one of them is told so.
+        strict_type: whether kind and dtype must be the library's, as where they are the lesson.
         inplace: the function changes its first argument, and that is compared.
         rtol: relative tolerance for floats.
         atol: absolute tolerance for floats.
@@ -119,7 +125,10 @@ class Exercise:
     hints: Sequence[str]
     misconceptions: Sequence[Misconception] = ()
     adapt: Callable[[Any], Callable[..., Any]] | None = None
+    solution: Callable[..., Any] | None = None
     shows: str | None = None
+    steps: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    strict_type: bool = False
     inplace: bool = False
     rtol: float = 1e-5
     atol: float = 1e-6
@@ -130,14 +139,27 @@ class Exercise:
         answer: Callable[..., Any] = self.adapt(found) if self.adapt else found
         return answer
 
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the arguments, from the signature."""
+        inside = self.signature.partition("(")[2].rpartition(")")[0]
+        names = (part.partition("=")[0].partition(":")[0] for part in inside.split(","))
+        return [name.strip(" *") for name in names if name.strip(" */")]
+
+    def difference(self, expected: Any, got: Any) -> Difference | None:
+        """Return the first difference that counts in this exercise."""
+        return first_difference(expected, got, self.rtol, self.atol, self.strict_type)
+
 
 SIGNS: dict[str, tuple[str, str]] = {
     "right": ("✔", "#009E73"),
     "wrong": ("✘", "#D55E00"),
     "not attempted": ("○", "#E69F00"),
+    "handed on": ("○", "#E69F00"),
     "error": ("⚠", "#D55E00"),
 }
 """A symbol and a colour for each status; the status is always said in words, too."""
+WORDS = {"not attempted": "not attempted yet", "handed on": "not checked"}
 
 
 @dataclass(frozen=True)
@@ -146,22 +168,25 @@ class CheckResult:
 
     Attributes:
         exercise: the id.
-        status: "not attempted", "right", "wrong" or "error".
-        diagnosis: what to say about it; "" if right.
+        status: "not attempted", "right", "wrong", "error", or "handed on": it is the library's,
+            under the learner's name.
+        diagnosis: what to say about it; "" if right, unless the type is another.
         misconception: name of the known misconception that shows, if one does.
-        use: the learner's function if it is right, else the library's: what the notebook
-            goes on with.
+        look: name of what the second look saw, if no misconception shows.
+        use: the learner's function if it is right, else the library's, marked as such: what the
+            notebook goes on with.
     """
 
     exercise: str
     status: Status
     diagnosis: str = ""
     misconception: str | None = None
+    look: str | None = None
     use: Callable[..., Any] = field(default=lambda *_, **__: None, repr=False, compare=False)
     shown_in: int | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        word = "not attempted yet" if self.status == "not attempted" else self.status
+        word = WORDS.get(self.status, self.status)
         rest = f": {self.diagnosis}" if self.diagnosis else "."
         return f"{SIGNS[self.status][0]} {self.exercise}: {word}{rest}"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import pkgutil
+import textwrap
 
 from gpt2lib.course import exercises
 from gpt2lib.course.exercise import Exercise
@@ -66,10 +68,14 @@ def hint(id: str) -> None:
 
 
 def solution(id: str) -> None:
-    """Show the library's source of what the exercise asks for."""
+    """Show an answer in the exercise's own signature, then the library's source of the same."""
     try:
         exercise = find(id)
     except UserError as error:
         show(str(error))
         return
+    if exercise.solution is not None:
+        code = textwrap.dedent(inspect.getsource(exercise.solution))
+        show(code, markdown=f"A solution of `{id}`:\n\n```python\n{code}```")
+        show("The library's:", markdown="The library's:")
     show_source(resolve(exercise.shows or exercise.reference))

@@ -1,112 +1,127 @@
-"""How far the reader is: a small JSON file beside the notebooks, and a table made from it.
-
-The environment variable GPT2LIB_PROGRESS names another file, or is "off".
-"""
+"""How far the reader is: kept beside the notebooks, and shown as a table."""
 
 from __future__ import annotations
 
 import html
-import json
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.course import registry
-from gpt2lib.course.contents import NOTEBOOKS
-from gpt2lib.course.exercise import CheckResult
+from gpt2lib.course import guesses, progress_file, registry
+from gpt2lib.course.contents import NOTEBOOKS, exercise_cells, link, notebook_file
+from gpt2lib.course.exercise import CheckResult, Exercise
+from gpt2lib.course.progress_file import file
 from gpt2lib.course.screen import shell, show
+from gpt2lib.utils.errors import UserError
 
-FILE = ".gpt2lib-progress.json"
 WIDTH = 10
 """Characters of a full bar."""
 
 
-def file() -> Path | None:
-    """Return where results are kept, or None: outside a notebook nothing is written."""
-    chosen = os.environ.get("GPT2LIB_PROGRESS", "")
-    if chosen.lower() == "off":
-        return None
-    if chosen:
-        return Path(chosen)
-    return Path(FILE) if shell() is not None else None
-
-
 def load() -> dict[str, dict[str, Any]]:
-    """Return what is kept: id to status and number of attempts. A damaged file is put aside."""
-    path = file()
-    if path is None or not path.exists():
-        return {}
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))["exercises"]
-        for entry in kept.values():
-            if entry["status"] not in ("right", "wrong", "error"):
-                raise ValueError(entry["status"])
-            entry["attempts"] = int(entry["attempts"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        aside = _free_name(path)
-        path.replace(aside)
-        print(f"{path.name} is damaged; it is kept as {aside.name}, and counting starts anew.")
-        return {}
-    return dict(kept)
+    """Return what is kept of exercises: id to status and number of attempts."""
+    return progress_file.load(file()).exercises
 
 
 def record(result: CheckResult) -> None:
-    """Keep a result. What was right once stays right; untouched stubs are not recorded."""
+    """Keep a result. What was right once stays right.
+
+    An untouched stub is not recorded, nor is the library's function under the learner's name.
+    """
     path = file()
-    if path is None or result.status == "not attempted":
+    if path is None or result.status in ("not attempted", "handed on"):
         return
-    kept = load()
-    entry = kept.setdefault(result.exercise, {"status": result.status, "attempts": 0})
+    kept = progress_file.load(path)
+    entry = kept.exercises.setdefault(result.exercise, {"status": result.status, "attempts": 0})
     entry["attempts"] += 1
     if entry["status"] != "right":
         entry["status"] = result.status
-    text = json.dumps({"version": 1, "exercises": kept}, indent=1, sort_keys=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)
+    progress_file.save(path, kept)
 
 
-def progress() -> None:
-    """Show how many exercises of each notebook are done, and which is next."""
-    kept = load()
-    rows: list[tuple[str, str, int, int]] = []
-    next_one = None
+@dataclass(frozen=True)
+class _Row:
+    """A notebook: how many of its exercises are done, and the first that is not."""
+
+    number: str
+    title: str
+    done: int
+    of: int
+    next: Exercise | None
+
+    @property
+    def bar(self) -> str:
+        full = WIDTH * self.done // self.of
+        return "█" * full + "░" * (WIDTH - full)
+
+
+def progress(file: str | Path | None = None) -> None:
+    """Show how many exercises of each notebook are done, which is next, and how good guesses were.
+
+    Args:
+        file: what to read, if it is not beside the notebook or where `make lab` keeps it.
+
+    Raises:
+        UserError: if `file` is not there, or what is kept cannot be read.
+    """
+    path = Path(file) if file is not None else progress_file.file_to_read()
+    if file is not None and path is not None and not path.is_file():
+        raise UserError(f"{path} is not there; a notebook's folder has {progress_file.FILE}")
+    try:
+        kept = progress_file.load(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    rows = _rows(kept)
+    head = f"{sum(r.done for r in rows)} of {sum(r.of for r in rows)} exercises done."
+    if shell() is None:
+        head += f" (read from {path.as_posix()})" if path else f" (no {progress_file.FILE} is here)"
+    said = guesses.summary(kept.guesses)
+    folder = path.parent if path is not None else Path()
+    upcoming = next((row.next for row in rows if row.next), None)
+    links = {r.next.id: _links(r, folder) for r in rows if r.next}
+    last = "All done."
+    if upcoming:
+        last = f'Next: notebook {upcoming.notebook}, "{upcoming.id}": {upcoming.title}.'
+    lines = [f"{r.number}  {r.title:<26} {r.bar} {r.done} of {r.of}" for r in rows]
+    rest = [*([f"Guesses: {said}"] if said else []), last]
+    show("\n".join([head, *lines, *rest]), html=_html(head, rows, links, rest))
+
+
+def _rows(kept: progress_file.Kept) -> list[_Row]:
+    rows = []
     exercises = registry.all_exercises()
+    right = {id for id, entry in kept.exercises.items() if entry["status"] == "right"}
     for number, title in NOTEBOOKS.items():
         here = [e for e in exercises.values() if e.notebook == number]
-        done = [e for e in here if kept.get(e.id, {}).get("status") == "right"]
+        open_ = [e for e in here if e.id not in right]
         if here:
-            rows.append((number, title, len(done), len(here)))
-        next_one = next_one or next((e for e in here if e not in done), None)
-    total, of = sum(r[2] for r in rows), sum(r[3] for r in rows)
-    if next_one:
-        last = f'Next: notebook {next_one.notebook}, "{next_one.id}": {next_one.title}.'
-    else:
-        last = "All done."
-    head = f"{total} of {of} exercises done."
-    text = "\n".join(
-        [head, *(f"{n}  {t:<26} {_bar(d, o)} {d} of {o}" for n, t, d, o in rows), last]
-    )
+            first = open_[0] if open_ else None
+            rows.append(_Row(number, title, len(here) - len(open_), len(here), first))
+    return rows
+
+
+def _links(row: _Row, folder: Path) -> str:
+    """Return a link to the next exercise of a notebook, or "" where the notebook is not."""
+    notebook = notebook_file(row.number, folder)
+    if notebook is None or row.next is None:
+        return ""
+    return link(notebook, exercise_cells(notebook).get(row.next.id, ""))
+
+
+def _html(head: str, rows: list[_Row], links: dict[str, str], rest: list[str]) -> str:
     cells = "".join(
-        f"<tr><td>{n}</td><td>{html.escape(t)}</td><td><code>{_bar(d, o)}</code></td>"
-        f"<td>{d} of {o}</td></tr>"
-        for n, t, d, o in rows
+        f"<tr><td>{r.number}</td><td>{html.escape(r.title)}</td><td><code>{r.bar}</code></td>"
+        f"<td>{r.done} of {r.of}</td><td>{_anchor(r, links)}</td></tr>"
+        for r in rows
     )
-    table = (
-        "<table><thead><tr><th></th><th>notebook</th><th></th><th>done</th></tr></thead>"
-        f"<tbody>{cells}</tbody></table>"
-    )
-    show(text, html=f"<p>{head}</p>{table}<p>{html.escape(last)}</p>")
+    names = "<th></th><th>notebook</th><th></th><th>done</th><th>next</th>"
+    table = f"<table><thead><tr>{names}</tr></thead><tbody>{cells}</tbody></table>"
+    after = "".join(f"<p>{html.escape(line)}</p>" for line in rest)
+    return f"<p>{html.escape(head)}</p>{table}{after}"
 
 
-def _bar(done: int, of: int) -> str:
-    full = WIDTH * done // of
-    return "█" * full + "░" * (WIDTH - full)
-
-
-def _free_name(path: Path) -> Path:
-    """Return the first of NAME.damaged-1, -2, ... that is not taken."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    return aside
+def _anchor(row: _Row, links: dict[str, str]) -> str:
+    if row.next is None:
+        return ""
+    target, name = links.get(row.next.id, ""), html.escape(row.next.id)
+    return f'<a href="{html.escape(target)}">{name}</a>' if target else name

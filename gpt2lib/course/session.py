@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpt2lib.course.screen import shell
+from gpt2lib.utils.errors import UserError
+
 T = TypeVar("T")
 
 SEED = 1337
@@ -29,7 +32,7 @@ def budget(*, full: T, fast: T) -> T:
 
 
 def setup(seed: int = SEED) -> None:
-    """Prepare a notebook: seeds, threads, printing, figures, and quiet libraries.
+    """Prepare a notebook: seeds, threads, printing, figures, quiet libraries, short errors.
 
     Args:
         seed: for Python's, NumPy's and PyTorch's generators.
@@ -56,8 +59,29 @@ def setup(seed: int = SEED) -> None:
     printing: Any = torch.set_printoptions  # untyped in PyTorch
     printing(precision=4, sci_mode=False, linewidth=100)
     plots.style()
+    one_line_errors()
     if fast_mode():
         print("Fast mode: the numbers below are smaller than the text says.")
+
+
+def one_line_errors() -> None:
+    """Let a `UserError` in a cell be one line, as on the command line.
+
+    With the environment variable GPT2LIB_DEBUG=1 (in a notebook `%env GPT2LIB_DEBUG=1`) the
+    whole traceback is shown. Outside of IPython nothing is changed.
+    """
+    running = shell()
+    if running is None:
+        return
+
+    def show_error(self: Any, kind: Any, error: Any, trace: Any, tb_offset: Any = None) -> None:
+        if os.environ.get("GPT2LIB_DEBUG", "") in ("", "0"):
+            message = " ".join(str(error).split())
+            # IPython asks the exception itself for the lines, if it has this method.
+            error._render_traceback_ = lambda: [f"{kind.__name__}: {message}"]
+        self.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+    running.set_custom_exc((UserError,), show_error)
 
 
 def kept_results(name: str) -> Path:

@@ -10,6 +10,8 @@ import ast
 import hashlib
 import importlib
 import inspect
+import os
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from gpt2lib.course.screen import show
 from gpt2lib.utils.errors import UserError, nearest
 
 PACKAGE = Path(__file__).parents[1]
+JUMP = re.compile(r"#L(\d+)-L\d+\)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Shown:
     Attributes:
         path: "module:qualified.name" of the object.
         code: its source, dedented.
-        link: a Markdown link from a notebook to the lines.
+        link: a Markdown link from a notebook to the lines, as GitHub and editors follow it.
         sha256: of `code`, so that a stale listing is found.
     """
 
@@ -41,8 +44,15 @@ class Shown:
 
     @property
     def markdown(self) -> str:
-        """The listing as a notebook shows it."""
+        """The listing as a committed notebook shows it."""
         return f"{self.link}\n\n```python\n{self.code}```"
+
+    @property
+    def live(self) -> str:
+        """The listing as a running notebook shows it; JupyterLab's links count lines from 0."""
+        if "JPY_SESSION_NAME" not in os.environ:  # Jupyter's server sets it, `make render` does not
+            return self.markdown
+        return JUMP.sub(lambda found: f"#line={int(found[1]) - 1})", self.markdown, count=1)
 
 
 def show_source(obj: Any, *others: Any, only: Sequence[str] = (), docstrings: bool = True) -> None:
@@ -64,7 +74,7 @@ def show_source(obj: Any, *others: Any, only: Sequence[str] = (), docstrings: bo
             "docstrings": docstrings,
             "sha256": shown.sha256,
         }
-        show(shown.code, metadata={"gpt2lib": record}, markdown=shown.markdown)
+        show(shown.code, metadata={"gpt2lib": record}, markdown=shown.live)
 
 
 def resolve(path: str) -> Any:

@@ -5,10 +5,10 @@ one counts: a tensor's bytes lie in its storage, which its views share, and whic
 last of them. The largest sum is the peak, which decides whether a run fits.
 
 Under `empty_tensors` the same code runs with tensors that have a shape and no memory, and the count
-is an estimate. Neither sees the scratch space inside of an operation. Both see one copy too much of
-a tied matrix when its two gradients meet: autograd adds in place only where nobody watches. Resident
-memory, what the system says a process occupies, is more: Python, PyTorch's code, freed memory not
-given back.
+is an estimate. Neither sees the scratch space inside of an operation. Both see one copy too many
+of a tied matrix when its two gradients meet: autograd adds in place only where nobody watches.
+Resident memory, what the system says a process occupies, is more: Python, PyTorch's code, freed
+memory not given back.
 
 Reference: `torch.distributed._tools.mem_tracker.MemTracker`, the same with more bookkeeping.
 """
@@ -102,7 +102,9 @@ def empty_tensors() -> AbstractContextManager[Any]:
 
 def _when_its_gradient_comes(vectors: Tensor, live: LiveBytes) -> None:
     """Call what comes to life "look-up" once the backward pass has reached the tokens' vectors."""
-    vectors.register_hook(lambda _: setattr(live, "kind", "look-up"))
+    vectors.register_hook(  # type: ignore[no-untyped-call]
+        lambda _: setattr(live, "kind", "look-up")
+    )
 
 
 def play(

@@ -26,6 +26,10 @@ def doubled(values):
     return [2 * v for v in values]
 
 
+def my_double(values):
+    return [v + v for v in values]
+
+
 def ones_in_place(tensor):
     tensor.fill_(1.0)
 
@@ -38,6 +42,7 @@ EXERCISE = Exercise(
     reference=f"{__name__}:doubled",
     cases=lambda: [case([1, 2, 3]), case([5, 0])],
     hints=["first", "second"],
+    solution=my_double,
     misconceptions=[
         Misconception(
             "squares",
@@ -130,7 +135,7 @@ def test_known_misconception_is_diagnosed_with_values():
     result = judge(EXERCISE, lambda values: [v**2 for v in values])
     assert (result.status, result.misconception) == ("wrong", "squares")
     assert result.diagnosis == "value 0 is squared: 1"
-    assert result.use is doubled
+    assert result.use([4]) == [8]
 
 
 def test_a_variant_must_match_on_every_case():
@@ -155,7 +160,7 @@ def test_unforeseen_answer_shows_everything_and_guesses_nothing():
     result = judge(EXERCISE, lambda values: [*doubled(values)[:-1], 7])
     assert (result.status, result.misconception) == ("wrong", None)
     assert "first difference at index 2: expected 6, got 7" in result.diagnosis
-    for line in ("input:    [1, 2, 3]", "expected: [2, 4, 6]", "got:      [2, 4, 7]"):
+    for line in ("input:    values=[1, 2, 3]", "expected: [2, 4, 6]", "got:      [2, 4, 7]"):
         assert line in result.diagnosis
 
 
@@ -167,7 +172,7 @@ def test_changed_input_is_diagnosed():
 
     result = judge(EXERCISE, answer)
     assert (result.status, result.misconception) == ("wrong", "changes-its-input")
-    assert "argument number 1" in result.diagnosis
+    assert "changes its argument values;" in result.diagnosis
 
 
 def test_exception_is_one_line_with_the_line_of_the_stub():
@@ -177,7 +182,8 @@ def test_exception_is_one_line_with_the_line_of_the_stub():
 
     result = judge(EXERCISE, answer)
     assert result.status == "error"
-    assert "IndexError: list index out of range, in line 3 of answer" in result.diagnosis
+    where = "in line 3 of answer: `return values[99]` (called with values=[1, 2, 3])"
+    assert result.diagnosis == f"IndexError: list index out of range, {where}"
     assert "\n" not in result.diagnosis
 
 
@@ -285,14 +291,18 @@ def test_a_broken_reference_is_not_blamed_on_the_learner():
 ONES = torch.ones(2, 3)
 DIFFERENCES = [
     (ONES, torch.ones(3, 2), "expected shape (2, 3), got (3, 2)"),
-    (ONES, ONES.double(), "expected dtype torch.float32, got torch.float64"),
-    (ONES, ONES.tolist(), "expected a tensor of shape (2, 3), torch.float32, got a list"),
-    (ONES, ONES.numpy(), "got an array of shape (2, 3), float32"),
+    (ONES, (2 * ONES).tolist(), "6 of 6 values differ, first at index (0, 0): expected 1, got 2"),
+    (ONES, "ones", "expected a tensor of shape (2, 3), torch.float32, got a str"),
+    (ONES, [[1.0, 1.0], [1.0]], "expected a tensor of shape (2, 3), torch.float32, got a list"),
+    (ONES.bool(), ONES, "expected dtype torch.bool, got torch.float32"),
+    (ONES, ONES.bool(), "expected dtype torch.float32, got torch.bool"),
     (ONES, ONES - torch.eye(2, 3), "2 of 6 values differ, first at index (0, 0)"),
     (torch.tensor([True]), torch.tensor([False]), "expected True, got False"),
     (ONES.bfloat16(), 2 * ONES.bfloat16(), "expected 1, got 2"),
-    (1.5, torch.tensor(1.5), ".item() makes a number of it"),
+    (1.5, torch.tensor([1.5]), "expected a float, got a tensor of shape (1,)"),
+    (1.5, torch.tensor(1.6), "expected 1.5, got 1.6"),
     (1.5, 1.6, "expected 1.5, got 1.6"),
+    (10**9, 10**9 + 1.0, "got 1000000001.0"),
     (True, 1, "expected a bool, got an int"),
     ([1, 2], [1], "expected length 2, got 1"),
     ([1, [2, 3]], [1, [2, 4]], "at index 1, first difference at index 1: expected 3"),
@@ -309,12 +319,40 @@ def test_differences_are_said(expected, got, text):
     assert text in first_difference(expected, got).text
 
 
-@pytest.mark.parametrize(
-    ("expected", "got"),
-    [(2, 2.0), ((1, 2), [1, 2]), (math.nan, math.nan), (1.0, np.float32(1)), (ONES, ONES.clone())],
-)
-def test_equal_enough(expected, got):
+SAME = [
+    (2, 2.0),
+    (2.0, 2),
+    ((1, 2), [1, 2]),
+    (math.nan, math.nan),
+    (1.0, np.float32(1)),
+    (True, np.bool_(True)),
+    (ONES, ONES.clone()),
+    (ONES, ONES.double()),
+    (ONES, ONES.int()),
+    (ONES, ONES.numpy()),
+    (ONES.numpy(), ONES),
+    (ONES, ONES.tolist()),
+    (ONES, list(ONES)),
+    (1.5, torch.tensor(1.5)),
+    (3, np.int64(3)),
+    ([0, 1, 2], range(3)),
+    ([0, 1, 2], torch.arange(3)),
+    ([0, 1, 2], np.arange(3)),
+    ((ONES, 2), [ONES.numpy(), np.float64(2)]),
+    (b"ab", bytearray(b"ab")),
+    ({1, 2}, frozenset((1, 2))),
+]
+ANOTHER_TYPE = [pair for pair in SAME if isinstance(pair[0], torch.Tensor)][1:]
+
+
+@pytest.mark.parametrize(("expected", "got"), SAME)
+def test_equal_in_any_sensible_type(expected, got):
     assert first_difference(expected, got) is None
+
+
+@pytest.mark.parametrize(("expected", "got"), ANOTHER_TYPE)
+def test_a_strict_exercise_asks_for_the_type(expected, got):
+    assert "expected" in first_difference(expected, got, strict=True).text
 
 
 def test_modules_are_compared_by_parameters():
@@ -338,7 +376,10 @@ def test_hints_progress_and_solution(answers, capsys, monkeypatch):
         course.hint("double")
         assert text in capsys.readouterr().out
     course.solution("double")
-    assert "return [2 * v for v in values]" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.index("return [v + v for v in values]") < said.index(
+        "return [2 * v for v in values]"
+    )
 
 
 def test_listing_is_cheap_and_complete():
@@ -437,10 +478,21 @@ def test_sources_have_code_link_and_hash():
         encoding="utf-8"
     )
     assert text.splitlines()[first - 1].startswith("class UserError")
-    assert "../gpt2lib/utils/errors.py#L" in shown.link
+    assert f"../gpt2lib/utils/errors.py#L{first}-L" in shown.link
     assert shown.code in text
     assert shown.sha256 == hashlib.sha256(shown.code.encode()).hexdigest()
     assert "```python\nclass UserError" in shown.markdown
+
+
+def test_source_links_jump_in_jupyterlab_which_counts_lines_from_zero(monkeypatch):
+    shown = listing_of(UserError)
+    first = int(shown.link.partition("#L")[2].partition("-")[0])
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert shown.live == shown.markdown
+    monkeypatch.setenv("JPY_SESSION_NAME", "my-notebooks/00_start_here.ipynb")
+    assert f"(../gpt2lib/utils/errors.py#line={first - 1})" in shown.live
+    assert "#L" not in shown.live
+    assert "#L" in shown.markdown, "what is committed is read on GitHub"
 
 
 def test_sources_of_some_methods_and_without_docstrings():

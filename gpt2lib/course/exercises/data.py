@@ -57,6 +57,7 @@ INPUTS_AND_TARGETS = Exercise(
     signature="my_inputs_and_targets(tokens, starts, block_size)",
     reference="gpt2lib.data.loader:batch",
     adapt=_of_a_row,
+    strict_type=True,  # embeddings take int64
     cases=lambda: [case(_row(12), [3, 6, 1], 4), case(_row(30, 1), [10, 2], 6)],
     hints=[
         "A window of block_size inputs needs block_size + 1 tokens.",

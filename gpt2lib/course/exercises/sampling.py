@@ -489,6 +489,7 @@ EXERCISES = [
         reference="gpt2lib.generation.quantization:quantize",
         adapt=lambda quantize: lambda weight: quantize(weight, torch.float32),
         cases=_int8_cases,
+        strict_type=True,  # one byte a weight is the lesson
         hints=[
             "The weight of a row that is farthest from 0 shall become 127 or -127.",
             "weight.abs().amax(dim=1, keepdim=True) has shape (N, 1): one number a row, ready to "
