@@ -27,7 +27,7 @@ EAGER_UP_TO = 512
 """Longest context for which the eager form is used on a CPU in bf16.
 
 There the backward pass of the fused CPU kernel is the slower one, up to about this length
-(`python benchmarks/attention_cpu.py` prints the comparison)."""
+(`python benchmarks/studies/attention_cpu.py` prints the comparison)."""
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, mask: Mask | Tensor, dropout: float = 0.0) -> Tensor:

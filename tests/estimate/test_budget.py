@@ -19,7 +19,7 @@ from gpt2lib.estimate.gpus import GPUS, MEMORY, gpu_peak, known_gpu
 from gpt2lib.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "studies"))
 import budget as budget_script  # noqa: E402
 from exponents import exponent, exponents, report  # noqa: E402
 
@@ -256,8 +256,8 @@ def test_the_table_has_every_size_and_number_of_gpus() -> None:
 
 
 def test_the_page_shows_what_the_command_prints() -> None:
-    """If this fails, put the output of `python benchmarks/budget.py` at the end of the page."""
-    page = (ROOT / "benchmarks" / "SCALING.md").read_text(encoding="utf-8")
+    """If this fails, put what `python benchmarks/studies/budget.py` prints at the page's end."""
+    page = (ROOT / "benchmarks" / "studies" / "SCALING.md").read_text(encoding="utf-8")
     assert page.endswith("\n\n" + budget_script.document(budget_script.options([])) + "\n")
 
 

@@ -164,7 +164,7 @@ def test_the_other_rate_rises_falls_and_ends_at_a_tenth(benchmark: ModuleType) -
         ("speedrun.py --long --steps 0", "at least 1, not '0'"),
         ("speedrun.py --long --preset nonsense", "no preset or YAML file 'nonsense'"),
         ("decode.py --batches -1", "at least 1, not '-1'"),
-        ("scaling.py --rounds x", "at least 1, not 'x'"),
+        ("studies/scaling.py --rounds x", "at least 1, not 'x'"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(line: str, said: str) -> None:

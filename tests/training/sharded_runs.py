@@ -24,7 +24,7 @@ from gpt2lib.training import setup
 from gpt2lib.training.guard import Interrupted
 from gpt2lib.training.loop import Trainer, train
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "studies"))
 
 import split
 from split import Case
@@ -43,7 +43,7 @@ STOP = 3
 
 
 def config(text: Path, **changes: Any) -> TrainConfig:
-    """Return the settings of benchmarks/split.py, with samples."""
+    """Return the settings of benchmarks/studies/split.py, with samples."""
     return split.config(Case(2, 1, False), text).replace(sample_tokens=4, **changes)
 
 

@@ -1,6 +1,6 @@
 """The same mathematics however the work is split, with targets partly ignored.
 
-The cases, and the table of their differences, are those of benchmarks/split.py.
+The cases, and the table of their differences, are those of benchmarks/studies/split.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpt2lib.data import loader
 from gpt2lib.runs.folder import open_run
 from gpt2lib.training.loop import Trainer
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "studies"))
 
 import split
 from split import BATCH, REFERENCE, STEPS, Case, cases, difference, outcome

@@ -1,6 +1,6 @@
 """Time, money and memory of GPT-2's sizes on 1, 8 and 64 GPUs, in Markdown. A second; no torch.
 
-    python benchmarks/budget.py [--gpu H100] [--mfu 0.4] [--price 2.5] [--memory 80e9]
+    python benchmarks/studies/budget.py [--gpu H100] [--mfu 0.4] [--price 2.5] [--memory 80e9]
 
 FLOPs and bytes are counted; everything else is an assumption, printed below the tables and set by
 an option. Nothing here was measured on a GPU. One row of it, or another model:

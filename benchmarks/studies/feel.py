@@ -1,6 +1,6 @@
 """What someone waits for: the first line of help, an import, a notebook's first figure.
 
-    python benchmarks/feel.py [--full] [--only 04]
+    python benchmarks/studies/feel.py [--full] [--only 04]
 
 Help and import run in processes of their own, five times each; the table shows the median. For
 a notebook the clock starts with its kernel, as Run All does in a closed notebook, and stops at
@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from common import closed_room, copy_for_run, find_notebooks  # noqa: E402

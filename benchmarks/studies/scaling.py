@@ -1,7 +1,7 @@
 """How cost grows: time and memory of an update against context, width, depth, batch and threads.
 
-    python benchmarks/scaling.py                     # 2 threads and 1, about five minutes
-    python benchmarks/scaling.py --rounds 2 --threads 1 --cpu-time --small     # on a busy machine
+    python benchmarks/studies/scaling.py                                            # 2 threads and 1, about five minutes
+    python benchmarks/studies/scaling.py --rounds 2 --threads 1 --cpu-time --small  # a busy machine
 
 Every point is a model that is trained on random tokens as the trainer does it. All points take
 turns, one update each, so that a slow minute of the machine hits all of them; milliseconds are
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from arguments import positive
 from exponents import exponents, report
 
 from gpt2lib.config import GPTConfig, OptimConfig, TrainConfig
@@ -37,7 +37,10 @@ from gpt2lib.training.live_bytes import LiveBytes
 from gpt2lib.training.memory import update_memory
 from gpt2lib.training.optim import make_optimizer
 
-OUT = Path(__file__).parent / "results" / "scaling.json"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from arguments import positive
+
+OUT = Path(__file__).parents[1] / "results" / "scaling.json"
 BASE = {"vocab_size": 4096, "block_size": 256, "n_layer": 4, "n_embd": 256}
 HEAD = 64
 """Channels of an attention head, in every width."""

@@ -1,6 +1,6 @@
 """Eager against fused attention on a CPU: one forward and backward pass, at the same B·T.
 
-    python benchmarks/attention_cpu.py [--threads 2] [--repeats 15] [--cpu-time]
+    python benchmarks/studies/attention_cpu.py [--threads 2] [--repeats 15] [--cpu-time]
 
 The two forms take turns, so that a machine whose speed drifts favours neither; the times are
 medians. bf16 runs under autocast and with the memory settings of the trainer, as in training. A

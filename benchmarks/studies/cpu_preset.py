@@ -1,7 +1,7 @@
 """How the `cpu` preset was chosen: trials over shape, learning rate, batch size and epochs.
 
-    python benchmarks/cpu_preset.py            # all trials; those in the CSV are not run again
-    python benchmarks/cpu_preset.py --list     # only say what would run
+    python benchmarks/studies/cpu_preset.py         # all trials; those in the CSV are not run again
+    python benchmarks/studies/cpu_preset.py --list     # only say what would run
 
 Every trial trains on the bundled plays and scores all held-out text. The rows go to
 `gpt2lib/course/results/cpu_trials.csv`. `train_seconds` depends on the machine and on what else it

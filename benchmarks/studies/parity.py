@@ -1,6 +1,6 @@
 """The same numbers here and in transformers: every model that can be exported, both ways.
 
-    python benchmarks/parity.py [--all]
+    python benchmarks/studies/parity.py [--all]
 
 For each positions, key/value heads and window it prints the class of transformers, and the
 largest difference of a logit over all biases, tying and GELUs (a row each with `--all`):
@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "hub"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "hub"))
 
 from transformers_twin import Parity, parity, patterns, variants
 

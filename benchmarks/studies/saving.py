@@ -1,7 +1,7 @@
 """What a checkpoint costs, and its share of the training time.
 
-    python benchmarks/saving.py                 # the shapes of the cpu, gpu and gpt2-124m presets
-    python benchmarks/saving.py --shapes cpu --updates 20
+    python benchmarks/studies/saving.py           # the shapes of the cpu, gpu and gpt2-124m presets
+    python benchmarks/studies/saving.py --shapes cpu --updates 20
 
 Trains a few updates of each shape on the bundled plays and saves after each of the last ones,
 through the trainer itself. Prints the seconds of a save and of its parts, MB/s, and the share of

@@ -1,6 +1,6 @@
 """The same mathematics however the work is split: one table of differences.
 
-    python benchmarks/split.py [--compile]
+    python benchmarks/studies/split.py [--compile]
 
 A global batch of 8 sequences is trained by 1 process and by 2 (gloo, on the CPU), with
 accumulation 1, 2 and 4, without gradient checkpointing, with it in every block and in every

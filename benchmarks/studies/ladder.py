@@ -1,8 +1,8 @@
 """The lecture's ladder: train every rung, print the table, draw the figure.
 
-    python benchmarks/ladder.py                      # all rungs on Tiny Shakespeare, one seed
-    python benchmarks/ladder.py --seeds 1 2 3        # the spread between seeds, too
-    python benchmarks/ladder.py --rungs ladder-head --steps 500 --source plays
+    python benchmarks/studies/ladder.py                    # all rungs on Tiny Shakespeare, one seed
+    python benchmarks/studies/ladder.py --seeds 1 2 3        # the spread between seeds, too
+    python benchmarks/studies/ladder.py --rungs ladder-head --steps 500 --source plays
 
 Runs lie in --out and are kept: asking again goes on where it stopped. Complete ladders on Tiny
 Shakespeare with the presets' own steps are written to `gpt2lib/course/results/ladder.csv`; times
