@@ -1,6 +1,6 @@
 """How cost grows: time and memory of an update against context, width, depth, batch and threads.
 
-    python benchmarks/studies/scaling.py                                            # 2 threads and 1, about five minutes
+    python benchmarks/studies/scaling.py     # 2 threads and 1, about five minutes
     python benchmarks/studies/scaling.py --rounds 2 --threads 1 --cpu-time --small  # a busy machine
 
 Every point is a model that is trained on random tokens as the trainer does it. All points take

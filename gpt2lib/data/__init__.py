@@ -1,10 +1,9 @@
 """Documents become memory-mapped rows of tokens, and these become batches."""
 
-from gpt2lib.data.batches import document_ids, eval_starts, masking_eot
 from gpt2lib.data.joined import JoinedTokens
-from gpt2lib.data.loader import batch, eval_batches
+from gpt2lib.data.loader import batch, document_ids, eval_batches, masking_eot
 from gpt2lib.data.mixture import Joined, Mixture
-from gpt2lib.data.order import sample_windows, windows_per_epoch
+from gpt2lib.data.order import eval_starts, sample_windows, windows_per_epoch
 from gpt2lib.data.preparation import (
     Prepared,
     is_prepared,

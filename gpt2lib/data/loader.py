@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpt2lib.config import IGNORE, TrainConfig
-from gpt2lib.data.batches import document_ids, eval_starts, masking_eot
+from gpt2lib.config import IGNORE, DataConfig, TrainConfig
+from gpt2lib.data.order import eval_starts
 from gpt2lib.data.preparation import Prepared
 from gpt2lib.data.token_files import TokenFile
+from gpt2lib.tokenizer import Tokenizer
+from gpt2lib.utils.errors import UserError
 
 if TYPE_CHECKING:  # preparing data must not pay for importing torch
     import torch
@@ -68,6 +70,39 @@ def eval_batches(
     starts = eval_starts([len(part) for part in token_file.parts], block_size, windows)
     for i in range(0, len(starts), batch_size):
         yield batch(token_file, starts[i : i + batch_size], block_size)
+
+
+def document_ids(idx: Tensor, eot: int) -> Tensor:
+    """Number the documents of each row, from the end-of-text tokens between them.
+
+    As an input, an end-of-text token begins the document after it: there is nothing else that the
+    first token of a document could be predicted from. As a target it ends the one before. So no
+    target lies in another document than its input, and none has to be left out.
+
+    Args:
+        idx: (B, T), token ids.
+        eot: the end-of-text token.
+
+    Returns:
+        (B, T): 0 for the rest of a document that the row's start has cut, then 1, 2, and so on.
+    """
+    return (idx == eot).cumsum(dim=1)
+
+
+def masking_eot(config: DataConfig, tokenizer: Tokenizer) -> int | None:
+    """Return the token by which documents are told apart, or None if they need not be.
+
+    Raises:
+        UserError: if `mask_documents` is set and the tokenizer has no end-of-text token.
+    """
+    if not config.mask_documents:
+        return None
+    if tokenizer.eot is None:
+        raise UserError(
+            f"data.mask_documents needs an end-of-text token, and a {tokenizer.name} tokenizer has "
+            f"none; set data.tokenizer to bpe, or data.mask_documents to false"
+        )
+    return tokenizer.eot
 
 
 class MicroBatch(NamedTuple):

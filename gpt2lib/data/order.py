@@ -218,3 +218,26 @@ def _mix(word: Words) -> Words:
 def _word(number: int) -> Words:
     """Return an integer as an array of one 64-bit word; scalars would warn when they wrap."""
     return np.array([number & 0xFFFF_FFFF_FFFF_FFFF], dtype=np.uint64)
+
+
+def eval_starts(
+    n_tokens: int | Sequence[int], block_size: int, limit: int | None = None
+) -> NDArray[np.int64]:
+    """Return where the windows of an evaluation start: end to end, the whole file.
+
+    Windows that do not overlap score every token but the first exactly once. The last one may
+    be shorter than the others; `batch` pads it.
+
+    Args:
+        n_tokens: tokens in the file, or in each of several that are read one behind the other;
+            each of these has windows of its own.
+        block_size: T.
+        limit: how many windows to take at most, evenly spread over the file; None takes all.
+    """
+    files = [n_tokens] if isinstance(n_tokens, int) else list(n_tokens)
+    ends = np.cumsum(files)
+    each = [np.arange(end - n, end - 1, block_size) for end, n in zip(ends, files, strict=True)]
+    starts = np.concatenate(each)
+    if limit is not None and limit < len(starts):
+        starts = starts[np.arange(limit) * len(starts) // limit]
+    return starts

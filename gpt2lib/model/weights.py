@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.sharded import like
+from gpt2lib.utils.process import like
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from gpt2lib.model.gpt import GPT
 from gpt2lib.model.weights import load_weights, model_tensors
 from gpt2lib.runs.log import RunLog
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.sharded import gather, is_sharded, release
+from gpt2lib.utils.process import gather, is_sharded, release
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -28,8 +28,7 @@ from gpt2lib.training.hardware import MfuMeter
 from gpt2lib.training.optim import learning_rate, make_optimizer, set_learning_rate
 from gpt2lib.training.setup import set_up
 from gpt2lib.training.state import Progress, TrainingState
-from gpt2lib.utils.process import give_back_freed_memory
-from gpt2lib.utils.sharded import whole
+from gpt2lib.utils.process import give_back_freed_memory, whole
 
 
 def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2lib.utils.sharded import like, whole
+from gpt2lib.utils.process import like, whole
 
 STEPS = 5
 """Iterations; Jordan's coefficients bring singular values from about 0.01 on near 1 in five."""

@@ -21,7 +21,7 @@ from gpt2lib.runs.checkpoint import STATE
 from gpt2lib.training.guard import Guard
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import atomic_folder, read_json, write_json, writing
-from gpt2lib.utils.sharded import gather, release
+from gpt2lib.utils.process import gather, release
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -1,6 +1,14 @@
-"""This process: which of those that train together, and how the C library hands it memory.
+"""The processes that train together: which this one is, what it holds of a tensor, its memory.
 
-Nothing but the standard library is imported here.
+Plain data parallelism keeps a whole copy of weights, gradients and optimiser state in every
+process. FSDP2 keeps a share of each in every process and gathers a block's weights when the block
+is computed. The mathematics are the same, and so are the checkpoints: they hold whole tensors, and
+a run may go on with shards or without. To gather is a collective act: every process has to do it,
+in the same order, or all of them wait for ever.
+
+torch is imported only where tensors are met, for commands ask who they are without it.
+
+Reference: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (FSDP).
 """
 
 from __future__ import annotations
@@ -8,10 +16,13 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's names, from malloc.h
-
-
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where a launcher says how many processes it started: torchrun's and accelerate's, then MPI's."""
 
@@ -48,3 +59,59 @@ def give_back_freed_memory() -> None:
     """Give back what is free now: after work of another size than that of the steps to come."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds only its share of a tensor."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with the shares of all processes; every process must call it."""
+    full: Tensor = getattr(tensor, "full_tensor", lambda: tensor)()
+    return full
+
+
+def release(model: nn.Module) -> None:
+    """Let go of weights that are gathered, so that a model's parameters are its shares again.
+
+    After an evaluation those outside the blocks still lie there whole, as parameters that the
+    optimiser does not know.
+    """
+    for module in model.modules():
+        reshard = getattr(module, "reshard", None)
+        if callable(reshard):
+            reshard()
+
+
+def gather(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Make named tensors whole, one after the other; every process must call it.
+
+    Args:
+        tensors: the same names in the same order in every process.
+        keep: whether this process wants them. They then lie in its main memory, so that the GPU
+            holds one whole tensor at a time. Tensors that were whole already stay as they are.
+    """
+    gathered = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if keep:
+            gathered[name] = full.cpu() if is_sharded(tensor) else full
+    return gathered
+
+
+def like(tensor: Tensor, place: Tensor) -> Tensor:
+    """Return this process's share of a whole tensor, where `place` is spread over processes.
+
+    Args:
+        tensor: the same in every process; nothing is sent.
+        place: a tensor of the same shape, which says how it is spread; if it is not, the tensor is
+            returned as it is.
+    """
+    if not is_sharded(place):
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(place, DTensor)
+    there = tensor.to(place.device)
+    return distribute_tensor(there, place.device_mesh, place.placements, src_data_rank=None)

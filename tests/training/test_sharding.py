@@ -24,7 +24,7 @@ from gpt2lib.model.gpt import GPT
 from gpt2lib.runs.checkpoint import checkpoints, read_tensors
 from gpt2lib.training.distributed import configure_fsdp
 from gpt2lib.training.loop import train
-from gpt2lib.utils import sharded as sharding
+from gpt2lib.utils import process as sharding
 from gpt2lib.utils.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -410,7 +410,7 @@ DOCUMENT_IDS = Exercise(
     notebook="02",
     title="Where documents begin",
     signature="my_document_ids(idx, eot)",
-    reference="gpt2lib.data.batches:document_ids",
+    reference="gpt2lib.data.loader:document_ids",
     cases=lambda: [case(_two_rows(), 9), case(_two_rows(), 2), case(_two_rows()[1:], 6)],
     hints=[
         "idx == eot is True where a new document begins. Count as you go along the row.",
