@@ -3,6 +3,8 @@
     python tools/render.py          all notebooks
     python tools/render.py 04       those whose name begins with 04
     python tools/render.py --links  nothing is run: links of show_source follow lines that moved
+    python tools/render.py --sources  the same, and listings follow code that changed: for changes
+                                      that leave every number of the notebook as it is
     python tools/render.py --speed  nothing is run: this machine's speed test is recorded
 
 A notebook is written only if every cell ran; so are its figures. The measured minutes go into
@@ -190,8 +192,14 @@ def measure_speed() -> dict[str, Any] | None:
     return dict(json.loads(done.stdout))
 
 
-def refresh_links(notebook: Path) -> int:
-    """Follow lines that moved, where the source itself is unchanged; return how many did."""
+def refresh_links(notebook: Path, changed: bool = False) -> int:
+    """Follow lines that moved; return how many listings did.
+
+    Args:
+        notebook: whose outputs of `show_source` are looked at.
+        changed: whether the listing of code that changed is made anew, too. The other outputs are
+            then older than the code: whoever asks for it knows that they would be the same.
+    """
     content = nbformat.read(notebook, as_version=4)
     moved = 0
     for output in (o for cell in content.cells for o in cell.get("outputs", [])):
@@ -199,8 +207,10 @@ def refresh_links(notebook: Path) -> int:
         if "source" in record:
             options = {"only": record["only"], "docstrings": record["docstrings"]}
             now = listing_of(resolve(record["source"]), **options)
-            if now.sha256 == record["sha256"] and now.markdown != output.data["text/markdown"]:
+            same = now.sha256 == record["sha256"]
+            if (same or changed) and now.markdown != output.data["text/markdown"]:
                 output.data["text/markdown"] = now.markdown
+                record["sha256"] = now.sha256
                 moved += 1
     if moved:
         nbformat.write(content, notebook)
@@ -212,19 +222,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Render the notebooks' outputs.")
     parser.add_argument("notebook", nargs="?", default="", help="beginning of a name, such as 04")
     parser.add_argument("--links", action="store_true", help="only follow lines that moved")
+    parser.add_argument("--sources", action="store_true", help="also list changed code anew")
     parser.add_argument("--speed", action="store_true", help="only record the speed test")
     parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help=argparse.SUPPRESS)
     parser.add_argument("--figures", type=Path, default=FIGURES, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     failed = 0
     ours = args.folder == NOTEBOOKS
-    speed = measure_speed() if ours and not args.links else None
+    speed = measure_speed() if ours and not (args.links or args.sources) else None
     if args.speed:
         record_minutes(find_notebooks(), MINUTES_FILE, speed)
         return 0 if speed else 1
     for notebook in find_notebooks(args.notebook, args.folder):
-        if args.links:
-            print(f"{notebook.name}: {refresh_links(notebook)} links moved")
+        if args.links or args.sources:
+            print(f"{notebook.name}: {refresh_links(notebook, args.sources)} listings follow")
             continue
         try:
             seconds = render(notebook, args.figures)

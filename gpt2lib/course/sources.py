@@ -119,10 +119,9 @@ def _only(code: str, obj: Any, names: Sequence[str]) -> str:
         if name not in methods:
             raise UserError(f"{obj.__qualname__} has no method {name!r}{nearest(name, methods)}")
     lines = code.splitlines(keepends=True)
-    head = next(i for i, line in enumerate(lines) if line.startswith("class ")) + 1
-    while not lines[head - 1].rstrip().endswith(":"):  # bases over several lines
-        head += 1
-    kept = "".join(lines[:head])
+    inside = getattr(tree, "body", [])[0]  # the head may have decorators, and bases over lines
+    first = min([inside.lineno, *(d.lineno for d in getattr(inside, "decorator_list", []))])
+    kept = "".join(lines[: first - 1])
     for name, node in methods.items():
         if name in names:
             start = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1

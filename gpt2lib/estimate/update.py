@@ -70,6 +70,9 @@ class UpdateMemory:
         self.config, self.share = config, share
         self.processes, self.shards = processes, shards
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(share={self.share}, processes={self.processes})"
+
     def moments(self, size: int) -> Moments:
         """Return what lives at the moments of an update, with so many sequences at once."""
         return gpu_update(self.config, size, self.share, self.processes, self.shards)

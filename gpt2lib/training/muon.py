@@ -106,7 +106,9 @@ class MuonAdamW(torch.optim.Optimizer):
         # `fused` tells `load_state_dict` that the count of steps lies beside the weight.
         super().__init__(groups, {**common, "muon": False, "rows": (), "fused": True})
         self.dtype = dtype
-        self.adamw = torch.optim.AdamW(self._others(), lr, betas, eps, fused=True)
+        # An optimiser is not made of nothing; where Muon steps all, AdamW's groups go below.
+        groups = self._others() or [{"params": [torch.zeros(0)]}]
+        self.adamw = torch.optim.AdamW(groups, lr, betas, eps, fused=True)
 
     def _others(self) -> list[dict[str, Any]]:
         """Return the groups that AdamW steps."""

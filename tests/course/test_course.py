@@ -500,6 +500,11 @@ def test_sources_of_some_methods_and_without_docstrings():
     assert "def __str__" in shown.code
     assert "def show" not in shown.code
     assert shown.code.startswith("@dataclass(frozen=True)\nclass CheckResult:\n")
+    from gpt2lib.training.live_bytes import LiveBytes
+
+    shown = listing_of(LiveBytes, only=["now"], docstrings=False)  # a comment ends its first line
+    assert shown.code.startswith("class LiveBytes(TorchDispatchMode):  #")
+    compile(shown.code, "shown", "exec")
     bare = listing_of(setup, docstrings=False).code
     assert "Prepare a notebook" not in bare
     assert "random.seed(seed)" in bare

@@ -262,6 +262,8 @@ def test_links_follow_lines_that_moved(rendered, tmp_path, tools):
     assert list(tools("hygiene").problems_of(path)) == []
     stale = spoil(rendered, tmp_path, FAULTS["differs"])
     assert tools("render").refresh_links(stale) == 0
+    assert tools("render").refresh_links(stale, changed=True) == 1
+    assert list(tools("hygiene").problems_of(stale)) == []
 
 
 def small_notebook(path, *sources, outputs=True):

@@ -131,7 +131,7 @@ def test_projections_of_zero_make_every_block_the_identity(benchmark: ModuleType
     assert zeros == {n for n, _ in model.named_parameters() if n.endswith("c_proj.weight")}
     x = torch.randn(2, 5, 32)  # (B, T, C)
     for block in model.transformer.h:
-        assert torch.equal(block(x, model.transformer.wpe.turn(torch.arange(5))), x)
+        assert torch.equal(block(x, model.transformer.wpe.rotation(torch.arange(5))), x)
 
 
 class Uniform(torch.nn.Module):

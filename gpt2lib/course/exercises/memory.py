@@ -10,8 +10,6 @@ from gpt2lib.course.exercise import Exercise, Misconception, case, lazy
 torch: Any = lazy("torch")
 config: Any = lazy("gpt2lib.config")
 counts: Any = lazy("gpt2lib.estimate.counts")
-fit: Any = lazy("gpt2lib.estimate.fit")
-simulated: Any = lazy("gpt2lib.estimate.simulated")
 update: Any = lazy("gpt2lib.estimate.update")
 model: Any = lazy("gpt2lib.model.gpt")
 
@@ -404,43 +402,41 @@ ROUND_TO_BF16 = Exercise(
 )
 
 
-def _largest(largest_that_fits: Any) -> Function:
-    def micro_batch(shape: Any, share: int, available: int) -> int:
-        return int(largest_that_fits(shape, simulated.Setting(1), share, available))
-
-    return micro_batch
-
-
-def _peak(shape: Any, size: int, times: int) -> int:
-    return int(update.update_memory(shape, simulated.Setting(size, times)).peak)
-
-
 def _search(
     sizes: Callable[[int], list[int]],
     margin: bool = True,
-    accumulates: bool = True,
+    until_too_much: bool = False,
     otherwise: int = 0,
 ) -> Function:
-    """Return the search over some sizes, the first that fits being taken."""
+    """Return the search over some sizes: the first that fits, or the last before one does not."""
 
-    def micro_batch(shape: Any, share: int, available: int) -> int:
-        limit = (1 - fit.MARGIN * margin) * available
-        for size in sizes(share):
-            if _peak(shape, size, share // size if accumulates else 1) <= limit:
-                return size
-        return otherwise
+    def micro_batch(estimate: Any, available: int) -> int:
+        limit, found = (1 - update.MARGIN * margin) * available, otherwise
+        for size in sizes(estimate.share):
+            fits = estimate.peak(size) <= limit
+            if until_too_much and not fits:
+                return found
+            if fits:
+                found = size
+                if not until_too_much:
+                    return found
+        return found
 
     return micro_batch
 
 
-def _per_sequence(shape: Any, share: int, available: int) -> int:
+def _per_sequence(estimate: Any, available: int) -> int:
     """Divide what is free by what one sequence takes, weights and all."""
-    most = int((1 - fit.MARGIN) * available / _peak(shape, 1, share))
-    return max((size for size in _divisors(share) if size <= most), default=0)
+    most = int((1 - update.MARGIN) * available / estimate.peak(1))
+    return max((size for size in _divisors(estimate.share) if size <= most), default=0)
 
 
 def _divisors(share: int) -> list[int]:
-    return list(fit.divisors(share))
+    return list(update.divisors(share))
+
+
+def _upwards(share: int) -> list[int]:
+    return _divisors(share)[::-1]
 
 
 def _powers(share: int) -> list[int]:
@@ -448,22 +444,26 @@ def _powers(share: int) -> list[int]:
 
 
 def _fit_cases() -> list[Any]:
-    shape = _shape(vocab_size=65, block_size=16, n_embd=16)
-    whole = 1 - fit.MARGIN
-    between = (_peak(shape, 4, 1) + _peak(shape, 4, 2)) / 2  # only with gradients it is too much
+    def of(share: int, **changes: Any) -> Any:
+        shape = _shape(**{"vocab_size": 65, "block_size": 16, "n_embd": 16, **changes})
+        run = config.TrainConfig(model=shape, batch_size=share, device="cpu", precision="fp32")
+        return update.UpdateMemory(run, share)
+
+    whole = 1 - update.MARGIN
+    wide = of(2, n_embd=256, n_layer=4, block_size=4)  # one micro-batch: no gradients wait
     return [
-        case(shape, 12, int(_peak(shape, 6, 2) / whole) + 1),
-        case(shape, 12, int(_peak(shape, 4, 3) * 1.05)),  # 4 would fit without the margin
-        case(shape, 10, int(_peak(shape, 9, 1) / whole) + 1),
-        case(shape, 8, int(between / whole)),
-        case(shape, 8, _peak(shape, 1, 8) // 2),  # nothing fits
+        case(of(12), int(of(12).peak(6) / whole) + 1),
+        case(of(12), int(of(12).peak(4) * 1.05)),  # 4 would fit without the margin
+        case(of(10), int(of(10).peak(9) / whole) + 1),
+        case(wide, int(wide.peak(2) / whole) + 1),
+        case(of(8), of(8).peak(1) // 2),  # nothing fits
     ]
 
 
 def _leaves_a_rest(my_micro_batch: Function) -> str | None:
     """Look for a micro-batch that does not divide the share."""
     for each in _fit_cases():
-        share, size = each.args[1], my_micro_batch(*each.args)
+        share, size = each.args[0].share, my_micro_batch(*each.args)
         if size and share % size:
             return (
                 f"of {share} sequences you take {size} at a time, which does not divide them: the "
@@ -476,14 +476,12 @@ LARGEST_MICRO_BATCH = Exercise(
     id="largest-micro-batch",
     notebook="09",
     title="The largest micro-batch that fits",
-    signature="my_micro_batch(config, share, available)",
-    reference="gpt2lib.estimate.fit:largest_that_fits",
-    adapt=_largest,
+    signature="my_micro_batch(update, available)",
+    reference="gpt2lib.estimate.update:UpdateMemory.largest",
     cases=_fit_cases,
     hints=[
-        "Try the divisors of share, the largest first.",
-        "Setting(size, share // size) is a micro-batch of that size, so many times; "
-        "update_memory(config, Setting(...)).peak are its bytes.",
+        "Try the divisors of update.share, the largest first.",
+        "update.peak(size) are the bytes at the peak with `size` sequences at once.",
         "Return the first size whose peak is at most (1 - MARGIN) * available, and 0 after the "
         "loop.",
     ],
@@ -499,7 +497,14 @@ LARGEST_MICRO_BATCH = Exercise(
             "smallest-first",
             "you begin with the smallest size and take the first that fits: that is always 1. "
             "Begin with the largest",
-            wrong=_search(lambda share: _divisors(share)[::-1]),
+            wrong=_search(_upwards),
+        ),
+        Misconception(
+            "up-to-the-first-that-does-not",
+            "you count upwards and stop at the first size that is too much. With the whole share "
+            "at once no gradients of an earlier micro-batch are there, so it may fit where a "
+            "smaller size does not: begin with the largest",
+            wrong=_search(_upwards, until_too_much=True),
         ),
         Misconception(
             "powers-of-two",
@@ -511,12 +516,6 @@ LARGEST_MICRO_BATCH = Exercise(
             "you divide what is free by the peak of one sequence, but weights and moments are "
             "there once, however many sequences there are: ask for the peak of each size",
             wrong=_per_sequence,
-        ),
-        Misconception(
-            "one-pass-only",
-            "you ask for the peak of a single pass; from the second micro-batch on, the gradients "
-            "of the first are there as well: Setting(size, share // size)",
-            wrong=_search(_divisors, accumulates=False),
         ),
         Misconception(
             "at-least-one",

@@ -3,12 +3,10 @@
 import copy
 
 import torch
-from gpt2lib.estimate.fit import MARGIN
-from gpt2lib.estimate.simulated import Setting
 
 from gpt2lib.course.exercises.memory import round_to_bf16
 from gpt2lib.estimate.counts import forward_flops
-from gpt2lib.estimate.update import update_memory
+from gpt2lib.estimate.update import MARGIN
 from wrong_answers import fails, right, wrong
 
 
@@ -250,80 +248,79 @@ def there_and_back(x):
     return x.to(torch.bfloat16).to(torch.float32)
 
 
-def peak(config, size, times):
-    return update_memory(config, Setting(size, times)).peak
-
-
 @wrong("largest-micro-batch", "not-a-divisor", says="does not divide")
-def count_down(config, share, available):
-    size = share
-    while size and peak(config, size, share // size) > (1 - MARGIN) * available:
+def count_down(update, available):
+    size = update.share
+    while size and update.peak(size) > (1 - MARGIN) * available:
         size -= 1
     return size
 
 
-@wrong("largest-micro-batch", "not-a-divisor", says="take a divisor")
-def rounded_up(config, share, available):
-    for size in range(share, 0, -1):
-        if peak(config, size, -(-share // size)) <= (1 - MARGIN) * available:
-            return size
-    return 0
-
-
 @wrong("largest-micro-batch", "no-margin", says="last byte")
-def to_the_brim(config, share, available):
+def to_the_brim(update, available):
     fitting = [
         size
-        for size in range(1, share + 1)
-        if share % size == 0 and peak(config, size, share // size) <= available
+        for size in range(1, update.share + 1)
+        if update.share % size == 0 and update.peak(size) <= available
     ]
     return max(fitting, default=0)
 
 
 @wrong("largest-micro-batch", "smallest-first", says="always 1")
-def count_up(config, share, available):
-    for size in range(1, share + 1):
-        if share % size == 0 and peak(config, size, share // size) <= (1 - MARGIN) * available:
+def count_up(update, available):
+    for size in range(1, update.share + 1):
+        if update.share % size == 0 and update.peak(size) <= (1 - MARGIN) * available:
             return size
     return 0
 
 
+@wrong("largest-micro-batch", "up-to-the-first-that-does-not", says="begin with the largest")
+def count_up_and_stop(update, available):
+    best = 0
+    for size in range(1, update.share + 1):
+        if update.share % size == 0:
+            if update.peak(size) > (1 - MARGIN) * available:
+                break
+            best = size
+    return best
+
+
 @wrong("largest-micro-batch", "powers-of-two", says="6 and 3")
-def doubles(config, share, available):
+def doubles(update, available):
     best, size = 0, 1
-    while share % size == 0:
-        if peak(config, size, share // size) <= (1 - MARGIN) * available:
+    while update.share % size == 0:
+        if update.peak(size) <= (1 - MARGIN) * available:
             best = size
         size *= 2
     return best
 
 
 @wrong("largest-micro-batch", "weights-in-every-sequence", says="there once")
-def divide(config, share, available):
-    most = int((1 - MARGIN) * available // peak(config, 1, share))
-    while most and share % most:
+def divide(update, available):
+    most = int((1 - MARGIN) * available // update.peak(1))
+    while most and update.share % most:
         most -= 1
-    return min(most, share)
+    return min(most, update.share)
 
 
-@wrong("largest-micro-batch", "one-pass-only", says="gradients")
-def single_pass(config, share, available):
-    for size in range(share, 0, -1):
-        if share % size == 0 and peak(config, size, 1) <= (1 - MARGIN) * available:
+@wrong("largest-micro-batch", "not-a-divisor", says="does not divide")
+def without_the_last(update, available):
+    for size in range(update.share - 1, 0, -1):
+        if update.peak(size) <= (1 - MARGIN) * available:
             return size
     return 0
 
 
 @wrong("largest-micro-batch", "at-least-one", says="return 0")
-def never_zero(config, share, available):
-    for size in range(share, 1, -1):
-        if share % size == 0 and peak(config, size, share // size) <= (1 - MARGIN) * available:
+def never_zero(update, available):
+    for size in range(update.share, 1, -1):
+        if update.share % size == 0 and update.peak(size) <= (1 - MARGIN) * available:
             return size
     return 1
 
 
 @right("largest-micro-batch")
-def best_of_all(config, share, available):
+def best_of_all(update, available):
     limit = (1 - MARGIN) * available
-    divisors = [size for size in range(1, share + 1) if share % size == 0]
-    return max([s for s in divisors if peak(config, s, share // s) <= limit], default=0)
+    divisors = [size for size in range(1, update.share + 1) if update.share % size == 0]
+    return max([size for size in divisors if update.peak(size) <= limit], default=0)
