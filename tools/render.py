@@ -49,6 +49,8 @@ def execute(notebook: Path, room: Path) -> tuple[Any, float]:
         RuntimeError: with the last lines of the error, if a cell fails.
     """
     copy = copy_for_run(notebook, room)
+    number_cells(content := nbformat.read(copy, as_version=4))  # outputs link to cells
+    nbformat.write(content, copy)
     environment = closed_room(room, fast=False)
     environment["OMP_NUM_THREADS"] = "2"  # sums are taken in another order with other numbers
     environment["GPT2LIB_FIGURES"] = str(room / "figures")
@@ -69,14 +71,20 @@ def execute(notebook: Path, room: Path) -> tuple[Any, float]:
     return nbformat.read(copy, as_version=4), seconds
 
 
+def number_cells(notebook: Any) -> None:
+    """Give cells the ids that are committed."""
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i:03d}"
+
+
 def tidy(notebook: Any, replacements: dict[str, str]) -> None:
     """Make outputs the same from run to run: no times, addresses, places or random ids."""
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    for i, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{i:03d}"
+    number_cells(notebook)
+    for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type != "code":
@@ -207,8 +215,8 @@ def refresh_links(notebook: Path, changed: bool = False) -> int:
         if "source" in record:
             options = {"only": record["only"], "docstrings": record["docstrings"]}
             now = listing_of(resolve(record["source"]), **options)
-            same = now.sha256 == record["sha256"]
-            if (same or changed) and now.markdown != output.data["text/markdown"]:
+            moves = now.markdown != output.data["text/markdown"]
+            if changed if now.sha256 != record["sha256"] else moves:
                 output.data["text/markdown"] = now.markdown
                 record["sha256"] = now.sha256
                 moved += 1
