@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gpt2lib.cli.terminal import print_json, print_table, scores_table
 from gpt2lib.cli.trained import Trained, load_model
-from gpt2lib.config import DataConfig, load_config
+from gpt2lib.config import DataConfig, TrainConfig, load_config
 from gpt2lib.config.schema import with_changes
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import read_json
 
 if TYPE_CHECKING:
     from gpt2lib.data import TokenFile
     from gpt2lib.tokenizer import Tokenizer
+
+OF_ANY_TEXT = ("data.mask_documents", "data.cache")
+"""What may be said of the run's own text too; the other fields say how another one is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,8 @@ class Evaluate(Trained):
     """Score text that the model has not seen, every token once.
 
     By default that is the run's own held-out text. Of another source it is the part that the
-    source itself holds out (as plays and prepared folders do), and else all of it.
+    source itself holds out (as plays and prepared folders do), and else all of it. Documents are
+    read by themselves (--data.mask_documents) if they were in the run's training.
 
     Attributes:
         json: print JSON and nothing else.
@@ -35,7 +40,7 @@ class Evaluate(Trained):
     usage = "RUN [--data SOURCE] [--weights auto|fp32|bf16|int8] [--json]"
     arguments = ("run",)
     config, under = DataConfig, "data."
-    skip = ("source", "tokenizer", "vocab_size", "val_fraction")
+    skip = ("source", "mixture", "tokenizer", "vocab_size", "val_fraction")
 
     json: bool = False
     data: str | None = None
@@ -52,44 +57,77 @@ def evaluate(argv: list[str]) -> int:
     options, changes = Evaluate.read(given)
     if options.data is not None:
         changes["data.source"] = options.data
-    scores, name, weights = _score(options, changes)
+    elif of_other := [name for name in changes if name not in OF_ANY_TEXT]:
+        raise UserError(
+            f"--{of_other[0]} says how other text is read, and the run's own is read as it was in "
+            "training; name the text with --data SOURCE, or leave it out"
+        )
+    scores, name, said = _score(options, changes)
     if options.json:
-        print_json({**scores, "weights": weights})
+        print_json({**scores, "text": name, **said})
     else:
-        print_table({"text": name, "weights": weights, **scores_table(scores)})
+        by_itself = {"documents": "each by itself"} if said["mask_documents"] else {}
+        weights = {"weights": str(said["weights"])}
+        print_table({"text": name, **by_itself, **weights, **scores_table(scores)})
     return 0
 
 
-def _score(options: Evaluate, changes: dict[str, Any]) -> tuple[dict[str, float], str, str]:
-    """Return the scores, the name of the text, and what the weights were kept in."""
+def _score(
+    options: Evaluate, changes: dict[str, Any]
+) -> tuple[dict[str, float], str, dict[str, Any]]:
+    """Return the scores, the name of the text, and how it was read."""
+    from gpt2lib.data import masking_eot
     from gpt2lib.hub import load_tokenizer_for, resolve
     from gpt2lib.training.evaluation import score
 
     folder = resolve(options.run)
-    tokenizer = load_tokenizer_for(folder)
+    tokenizer, run = load_tokenizer_for(folder), _run_of(folder)
+    # Whether a token sees other documents is the model's affair, whatever text it reads.
+    masked = {} if run is None else {"data.mask_documents": run.data.mask_documents}
+    changes = masked | changes
     if "data.source" in changes:
-        other = DataConfig.from_dict(with_changes({}, changes)["data"])
-        tokens = _other_text(other, tokenizer)
+        data = DataConfig.from_dict(with_changes({}, changes)["data"])
+        tokens = _other_text(data, tokenizer)
+    elif run is None:
+        raise UserError(f"{options.run} does not say what it was trained on; give --data SOURCE")
     else:
-        tokens = _held_out(options.run, folder, tokenizer)
+        data = TrainConfig.from_dict(with_changes(run.to_dict(), changes)).data
+        tokens = _held_out(run.replace(data=data), folder, tokenizer)
     tokens.check_tokenizer(tokenizer.fingerprint)
+    eot = masking_eot(data, tokenizer)
     model, weights = load_model(options, folder, many_rows=True)
-    scores = score(model, tokens, model.config.block_size, options.batch_size)
-    return scores, tokens.name, weights
+    scores = score(model, tokens, model.config.block_size, options.batch_size, eot=eot)
+    return scores, tokens.name, {"weights": weights, "mask_documents": data.mask_documents}
 
 
-def _held_out(run: str, folder: Path, tokenizer: Tokenizer) -> TokenFile:
-    """Open the held-out text of the run that a checkpoint folder belongs to."""
-    from gpt2lib.data import prepare
-
+def _run_of(folder: Path) -> TrainConfig | None:
+    """Return the settings of the run that a checkpoint folder lies in, if it lies in one."""
     path = folder.parent.parent / "config.yaml"
-    if folder.parent.name != "checkpoints" or not path.is_file():
-        raise UserError(f"{run} does not say what it was trained on; give --data SOURCE")
-    config = load_config(str(path))
-    learned = config.init_from is None and config.data.tokenizer in ("auto", "bpe", "char")
-    prepared = prepare(config.data, tokenizer=None if learned else tokenizer)
+    lies_in_one = folder.parent.name == "checkpoints" and path.is_file()
+    return load_config(str(path)) if lies_in_one else None
+
+
+def _held_out(run: TrainConfig, folder: Path, tokenizer: Tokenizer) -> TokenFile:
+    """Open the held-out text of the run that a checkpoint folder belongs to.
+
+    Raises:
+        UserError: if there is none, or the text is not the one that the run was trained on: what
+            is held out of another may have been trained on.
+    """
+    from gpt2lib.data import prepare
+    from gpt2lib.runs.checkpoint import STATE
+
+    learned = run.init_from is None and run.data.tokenizer in ("auto", "bpe", "char")
+    prepared = prepare(run.data, tokenizer=None if learned else tokenizer)
+    theirs, now = str(read_json(folder / STATE).get("source")), prepared.train.header.source
+    if theirs != now:
+        raise UserError(
+            f"{prepared.train.name} is not the text that {folder} was trained on: its fingerprint "
+            f"is {now[:12]}, the run's {theirs[:12]}. Put the old text back, or score any text as "
+            "it is with --data SOURCE"
+        )
     if prepared.val is None:
-        raise UserError(f"nothing of {config.data.source} was held out; give --data SOURCE")
+        raise UserError(f"nothing of {prepared.train.name} was held out; give --data SOURCE")
     return prepared.val
 
 
@@ -97,5 +135,5 @@ def _other_text(data: DataConfig, tokenizer: Tokenizer) -> TokenFile:
     """Prepare other text with the model's tokenizer."""
     from gpt2lib.data import prepare
 
-    prepared = prepare(data.replace(val_fraction=0.0), tokenizer=tokenizer)
+    prepared = prepare(data, tokenizer=tokenizer, whole=True)
     return prepared.val or prepared.train

@@ -20,7 +20,8 @@ class Prepare(Options):
 
     usage = "SOURCE --out DIR [--data.field value]"
     arguments = ("source",)
-    config, under, skip = DataConfig, "data.", ("source", "cache")
+    config, under = DataConfig, "data."
+    skip = ("source", "mixture", "cache", "mask_documents")  # what training alone reads
 
     source: str
     out: str

@@ -126,6 +126,12 @@ class GPTConfig(Config):
                     f"positions 0 to {self.block_size - 1}"
                 )
 
+    def unused(self) -> list[str]:
+        """Return the fields that were set, but that a model of this shape does not read."""
+        silent = [] if self.position == "rope" else ["rope_base", "rope_scale"]
+        silent += ["gelu"] if "mlp" in self.without else []
+        return self.not_default(*silent)
+
     @property
     def kv_heads(self) -> int:
         """Key and value heads: n_kv_head, or n_head where it is not set."""

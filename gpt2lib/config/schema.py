@@ -40,6 +40,11 @@ class Config:
         kinds = kinds_of(cls)
         return cls(**{key: convert(kinds[key], v, f"{where}{key}") for key, v in values.items()})
 
+    def not_default(self, *names: str) -> list[str]:
+        """Return those of the fields that differ from their defaults."""
+        default = type(self)()
+        return [name for name in names if getattr(self, name) != getattr(default, name)]
+
     def replace(self: C, **changes: Any) -> C:
         """Return a copy with some fields changed, checked anew."""
         return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]

@@ -122,9 +122,10 @@ class OptimConfig(Config):
             raise UserError(f"grad_clip must be finite, not {self.grad_clip}; 0 switches it off")
 
     def unused(self) -> list[str]:
-        """Return the fields that were set, but that the optimiser of this name does not read."""
-        of_muon = () if self.name == "muon" else ("muon_lr", "muon_momentum")
-        return [name for name in of_muon if getattr(self, name) != getattr(OptimConfig(), name)]
+        """Return the fields that were set, but that an optimiser of this kind does not read."""
+        silent = [] if self.name == "muon" else ["muon_lr", "muon_momentum"]
+        silent += [] if self.decay_share else ["decay", "min_lr"]
+        return self.not_default(*silent)
 
     def slowed(self, factor: float) -> OptimConfig:
         """Return the same with every learning rate divided by `factor`."""
@@ -205,6 +206,15 @@ class TrainConfig(Config):
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
         if not self.sample_prompt and self.sample_tokens:
             raise UserError("sample_prompt is empty; give at least one character, such as '\\n'")
+
+    def unused(self) -> dict[str, str]:
+        """Return each field that was set, but that such a run does not read, and why."""
+        why = f"position is {self.model.position}, without {', '.join(self.model.without) or None}"
+        found = {f"model.{name}": why for name in self.model.unused()}
+        of_optim = f"optim.name is {self.optim.name}, optim.decay_share {self.optim.decay_share:g}"
+        found |= {f"optim.{name}": of_optim for name in self.optim.unused()}
+        silent = () if self.sample_tokens else ("sample_prompt",)
+        return found | dict.fromkeys(self.not_default(*silent), "sample_tokens is 0")
 
     def check_share(self, share: int, each: str) -> None:
         """Refuse a micro-batch that does not divide the sequences of one process or GPU.

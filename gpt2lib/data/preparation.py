@@ -16,7 +16,8 @@ import json
 import logging
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,18 @@ from gpt2lib.data.writer import partial_folder
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import cache_dir, expand
+
+UNREAD_AT_TIMES = {
+    "source": "data.mixture names the sources",
+    "vocab_size": "it is the size of a bpe that is learned here, and none is",
+    "val_fraction": "the text says itself what is held out",
+    "column": "it is for tables, and there is none",
+    "split": "it is for datasets of the hub or saved ones",
+    "streaming": "it is for datasets of the hub",
+    "encoding": "the text is not kept as characters of some encoding, or has a known one",
+    "cache": "the text is prepared already",
+}
+"""Fields that some texts do not need, and why they are then not read."""
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +107,7 @@ def prepare(
     *,
     corpus: Corpus | None = None,
     tokenizer: Tokenizer | None = None,
+    whole: bool = False,
 ) -> Prepared:
     """Turn a source of text into token files, or open them if they were made before.
 
@@ -104,6 +118,7 @@ def prepare(
         progress: whether to show progress bars.
         corpus: takes the place of `config.source`, for documents that are in memory.
         tokenizer: takes the place of `config.tokenizer`, for fine-tuning.
+        whole: whether nothing is held out but what the source itself holds out.
 
     Raises:
         UserError: if the source or the tokenizer cannot be used, or `out` is taken.
@@ -111,8 +126,36 @@ def prepare(
     if corpus is None and config.mixture is not None:
         return _prepare_mixture(config, config.mixture, out, progress, tokenizer)
     if corpus is None and is_prepared(config.source):
+        _say_unread(config, [], learns=False)
         return _open_source(config, out, tokenizer)
-    return _prepare_corpus(config, corpus or load_corpus(config), out, progress, tokenizer)
+    if corpus is None:
+        corpus = load_corpus(config)
+        _say_unread(config, [corpus], learns=tokenizer is None)
+    if whole and not corpus.fixed_split:
+        corpus, config = replace(corpus, val_fraction=0.0), config.replace(val_fraction=0.0)
+    return _prepare_corpus(config, corpus, out, progress, tokenizer)
+
+
+def _say_unread(config: DataConfig, corpora: Sequence[Corpus], *, learns: bool) -> None:
+    """Log which fields were set, but are not read for this text.
+
+    Args:
+        config: what was set.
+        corpora: the sources that are read; a folder that is prepared is none.
+        learns: whether no tokenizer is given.
+    """
+    read = {field for corpus in corpora for field in corpus.reads}
+    read |= {"cache"} if corpora else set()
+    read |= {"val_fraction"} if not all(corpus.fixed_split for corpus in corpora) else set()
+    read |= {"vocab_size"} if learns and config.tokenizer in ("auto", "bpe") else set()
+    read |= {"source"} if config.mixture is None else set()
+    default = DataConfig()
+    for name in UNREAD_AT_TIMES:
+        if name not in read and getattr(config, name) != getattr(default, name):
+            _log.warning(
+                "data.%s is %s, but nothing reads it: %s",
+                *(name, getattr(config, name), UNREAD_AT_TIMES[name]),
+            )
 
 
 def sources_of(config: DataConfig) -> dict[str, DataConfig]:
@@ -143,10 +186,13 @@ def _prepare_mixture(
             "prepares each source by itself, in the cache"
         )
     wanted = sources_of(config)
-    parts = {name: prepare(one) for name, one in wanted.items() if is_prepared(one.source)}
+    ready = {name: one for name, one in wanted.items() if is_prepared(one.source)}
+    parts = {name: _open_source(one, None, None) for name, one in ready.items()}
     corpora = {name: load_corpus(one) for name, one in wanted.items() if name not in parts}
+    found = next((part.tokenizer for part in parts.values()), None)
+    _say_unread(config, list(corpora.values()), learns=tokenizer is None and found is None)
     if tokenizer is None and _is_learned(config):
-        tokenizer = next((part.tokenizer for part in parts.values()), None) or common_tokenizer(
+        tokenizer = found or common_tokenizer(
             config, list(corpora.values()), _cache(config), progress
         )
     for name, corpus in corpora.items():

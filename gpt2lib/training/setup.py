@@ -19,6 +19,7 @@ from accelerate.utils import (
 )
 
 from gpt2lib.config import TrainConfig
+from gpt2lib.config.schema import flat
 from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.model.gpt import GPT
@@ -80,11 +81,9 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
     if accelerator.is_main_process:
         run.write_config(RESOLVED, config)
-        for name in config.optim.unused():
-            logger.warning(
-                "optim.%s is %s, but nothing reads it: optim.name is %s",
-                *(name, getattr(config.optim, name), config.optim.name),
-            )
+        values = flat(config.to_dict())
+        for name, why in config.unused().items():
+            logger.warning("%s is %s, but nothing reads it: %s", name, values[name], why)
     return Setup(config, accelerator, data, model)
 
 

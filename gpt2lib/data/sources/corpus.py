@@ -62,6 +62,7 @@ class Corpus:
             be trained on.
         val_fraction: share of `documents` that is held out otherwise; of a single one, its end.
         n_bytes: UTF-8 bytes of all documents, roughly, where that is known beforehand.
+        reads: the fields of the configuration that say how this source is read.
         counted: False where counting the documents would cost too much; the share is then only a
             probability.
     """
@@ -75,6 +76,7 @@ class Corpus:
     val_fraction: float = 0.0
     n_bytes: int | None = None
     counted: bool = True
+    reads: tuple[str, ...] = ()
 
     @property
     def fixed_split(self) -> bool:

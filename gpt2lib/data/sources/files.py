@@ -40,6 +40,11 @@ def kind_of(path: Path) -> str:
     return Path(path.stem if compressed else path.name).suffix.lower()
 
 
+def is_encoded(path: Path) -> bool:
+    """Whether a file's bytes stand for characters in some encoding."""
+    return TABLES.get(kind_of(path)) != "arrow_tables"
+
+
 def text_size(paths: Sequence[Path]) -> int | None:
     """Return the size of files, if it is about that of their text."""
     packed = any(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,11 +39,13 @@ def load_corpus(config: DataConfig) -> Corpus:
 
         if is_saved_dataset(path):
             train, val, licence = saved_files(path, config.split)
-            return corpus_from_files(train, path.name, column, "utf-8", fraction, val, licence)
+            made = corpus_from_files(train, path.name, column, "utf-8", fraction, val, licence)
+            return replace(made, reads=("column", "split"))
     if source.startswith("hf:"):
         from gpt2lib.data.sources.hf import corpus_from_hub
 
-        return corpus_from_hub(name, column, config.split, config.streaming, fraction)
+        made = corpus_from_hub(name, column, config.split, config.streaming, fraction)
+        return replace(made, reads=("column", "split", "streaming"))
     for field in ("split", "streaming"):
         if getattr(config, field):
             raise UserError(
@@ -106,6 +109,7 @@ def corpus_from_files(
         None if val_paths is None else read(val),
         val_fraction,
         files.text_size(every),
+        reads=("column",) * bool(columns) + ("encoding",) * any(map(files.is_encoded, every)),
     )
 
 
