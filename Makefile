@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Installing PyTorch, transformers, JupyterLab and what the tests need into .venv:'
 	@echo 'about two minutes and 2 GB on disk (several GB more with CUDA, see README.md).'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[lab,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[lab,dev,tune]'
 	@touch $(READY)
 	@echo 'Installed. Next: make lab, or make train.'
 

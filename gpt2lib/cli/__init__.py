@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "loss, perplexity and bits per byte on held-out text",
     "export": "write a run as a folder that transformers opens",
     "convert": "a longer context, shared heads or a window for a trained model",
+    "tune": "a study over the settings of a run, on Optuna",
     "lengthen": "train a model on with longer and longer texts, in stages",
     "prepare": "turn text into token files, once",
     "estimate": "parameters, FLOPs and memory before any of it is spent",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lib.cli.terminal import Options
+from gpt2lib.cli.terminal import Options, aligned
 from gpt2lib.runs.plots import (
     X_LABELS,
     Y_LABELS,
@@ -113,14 +113,3 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         for row in rows
     ]  # fmt: skip
     return [[*header, "spikes"], *cells]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Put cells into columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *rest in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        lines.append("  ".join(cells))
-    return lines

@@ -214,3 +214,14 @@ def scores_table(scores: Mapping[str, Any]) -> dict[str, str]:
         "bits per byte": f"{scores['bits_per_byte']:.4f}",
         "tokens scored": f"{scores['tokens']:,}",
     }
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Put cells into columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *rest in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join(cells))
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -51,9 +52,14 @@ class Config:
 
 
 def kinds_of(config: type[Config]) -> dict[str, Any]:
-    """Return the annotation of every field."""
+    """Return the annotation of every field; the dictionary is not to be changed."""
+    return _kinds_of(typing.cast(Any, config))
+
+
+@functools.cache  # a study makes thousands of configurations
+def _kinds_of(config: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(config)
-    return {f.name: hints[f.name] for f in dataclasses.fields(typing.cast(Any, config))}
+    return {f.name: hints[f.name] for f in dataclasses.fields(config)}
 
 
 def is_group(kind: Any) -> bool:

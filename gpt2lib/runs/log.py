@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Meter = Callable[[float], dict[str, float]]
 """Tells what is made of the devices, from the tokens of a second."""
 
+Watch = Callable[[dict[str, Any]], None]
+"""Gets each line once it is written; what it raises ends the run as it is, to go on later."""
+
 
 class RunLog:
     """Writes down what happens, and keeps the time; only the main process writes.
@@ -31,6 +34,7 @@ class RunLog:
         spent: seconds in updates, in evaluations and in saving so far; more are added.
         meter: gives further numbers for each update; None in the processes that write nothing.
         trackers: get the numbers of every line.
+        watch: gets every line.
     """
 
     def __init__(
@@ -41,8 +45,10 @@ class RunLog:
         spent: dict[str, float],
         meter: Meter | None,
         trackers: Trackers | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.folder, self.spent, self.meter, self.trackers = folder, spent, meter, trackers
+        self.watch = watch
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=meter is None)
         self.seconds = 0.0
 
@@ -114,6 +120,8 @@ class RunLog:
         write_line(self.folder / file, {"step": step, **values})
         if self.trackers is not None:
             self.trackers.log(step, **values)
+        if self.watch is not None:
+            self.watch({"step": step, **values})
 
 
 def write_line(path: Path, values: dict[str, Any]) -> None:

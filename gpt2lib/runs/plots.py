@@ -225,7 +225,7 @@ def save_figure(path: Path, fill: Callable[[Any], None]) -> Path:
 
     Args:
         path: the file; its ending says which kind.
-        fill: gets the axes; the grid and the legend are added afterwards.
+        fill: gets the axes; the grid and a legend of what has a label are added afterwards.
 
     Raises:
         UserError: if the ending is none that matplotlib writes, or the disk refuses.
@@ -244,7 +244,8 @@ def save_figure(path: Path, fill: Callable[[Any], None]) -> Path:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
     with writing(path):
         figure.savefig(path, facecolor="white", format=kind, metadata=KINDS[kind])
     return path

@@ -19,7 +19,7 @@ from gpt2lib.config import TrainConfig
 from gpt2lib.data.loader import Loader, MicroBatch
 from gpt2lib.runs.checkpoint import best
 from gpt2lib.runs.folder import Run, open_run
-from gpt2lib.runs.log import RunLog, flush_logs
+from gpt2lib.runs.log import RunLog, Watch, flush_logs
 from gpt2lib.runs.trackers import start_trackers
 from gpt2lib.training.distributed import explain_a_lost_process
 from gpt2lib.training.evaluation import Evaluator
@@ -31,7 +31,9 @@ from gpt2lib.training.state import Progress, TrainingState
 from gpt2lib.utils.process import give_back_freed_memory, whole
 
 
-def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[str, Any]:
+def train(
+    config: TrainConfig, out: str | Path, resume: str = "auto", watch: Watch | None = None
+) -> dict[str, Any]:
     """Train a model, or go on training it, and return the result.
 
     Args:
@@ -39,6 +41,7 @@ def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[st
         out: the run's folder.
         resume: "auto" continues the run that lies in `out`, if any; "never" wants a new folder;
             anything else is the path of a checkpoint to continue from.
+        watch: gets each line of the run's logs; what it raises ends the run.
 
     Returns:
         What `result.json` holds: held-out `loss`, `perplexity`, `bits_per_byte` and `tokens`, and
@@ -53,7 +56,7 @@ def train(config: TrainConfig, out: str | Path, resume: str = "auto") -> dict[st
             return {**run.result, "already_complete": True}
         run.begin(config)
         try:
-            return {**Trainer(config, run).run(), "already_complete": False}
+            return {**Trainer(config, run, watch).run(), "already_complete": False}
         except RuntimeError as error:
             explain_a_lost_process(error)
             raise
@@ -70,7 +73,7 @@ class Trainer:
         log: writes down what happens, and keeps the time.
     """
 
-    def __init__(self, config: TrainConfig, run: Run) -> None:
+    def __init__(self, config: TrainConfig, run: Run, watch: Watch | None = None) -> None:
         self.config, self.accelerator, self.data, self.raw_model = set_up(config, run)
         config, accelerator = self.config, self.accelerator
         self.folder, self.write_result = run.folder, run.write_result
@@ -92,7 +95,7 @@ class Trainer:
             meter = MfuMeter(config, device.type, processes)
             if config.trackers:
                 trackers = start_trackers(accelerator, run.folder, config, self.step)
-        self.log = RunLog(run.folder, config.steps, self.step, saved.spent, meter, trackers)
+        self.log = RunLog(run.folder, config.steps, self.step, saved.spent, meter, trackers, watch)
         self.evaluator = Evaluator(
             self.model, self.raw_model, self.data, self.loader, accelerator, config, self.log
         )

@@ -59,6 +59,23 @@ def test_lines_are_written_and_trackers_told_the_same(
     assert "step 3: skipped, loss nan (1 in a row)" in capsys.readouterr().err
 
 
+def test_who_watches_gets_every_line_once_it_is_written_and_may_end_the_run(
+    tmp_path: Path,
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def watch(line: dict[str, Any]) -> None:
+        written = (tmp_path / ("samples" if "text" in line else "metrics")).with_suffix(".jsonl")
+        assert json.loads(written.read_text().splitlines()[-1]) == line
+        seen.append(line)
+        if "skipped" in line:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        write_all(RunLog(tmp_path, 5, 0, spent(), lambda speed: {}, watch=watch))
+    assert [line["step"] for line in seen] == [1, 2, 3]
+
+
 def test_the_other_processes_write_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,1 @@
+"""Studies: many runs over a space of settings, kept in a storage that survives any kill."""
