@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.model.ablation import leave_out
 from gpt2lib.model.attention import CausalSelfAttention
 from gpt2lib.model.cache import KVCache, LayerCache
 from gpt2lib.model.init import init_weights, tie
@@ -86,6 +85,8 @@ class Transformer(nn.Module):
         self.n_head, self.dropout = config.n_head, config.dropout
         self.gradient_checkpointing: bool | int = False
         if config.without:
+            from gpt2lib.model.ablation import leave_out
+
             leave_out(self, config.without)
 
     def forward(

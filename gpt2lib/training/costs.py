@@ -53,12 +53,8 @@ def estimate_run(
     Raises:
         UserError: if `init_from`, the text or the tokenizer cannot be read.
     """
-    model = resolved_model(config)
-    device = "cpu" if config.device == "auto" else config.device
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" else "fp32"
-    config = config.replace(model=model, device=device, precision=precision)
+    config = _resolved(config)
+    model = config.model
     flops, forward = training_flops(model, config.gradient_checkpointing), forward_flops(model)
     per_step = config.batch_size * model.block_size
     states = memory(model, config.optim.name == "muon")
@@ -81,6 +77,15 @@ def estimate_run(
             "flops": config.steps * per_step * flops,
         },
     }
+
+
+def _resolved(config: TrainConfig) -> TrainConfig:
+    """Return the run with the shape that it will have, and a device and a precision."""
+    device = "cpu" if config.device == "auto" else config.device
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else "fp32"
+    return config.replace(model=resolved_model(config), device=device, precision=precision)
 
 
 def _memory_of_update(

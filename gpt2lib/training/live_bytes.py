@@ -159,7 +159,11 @@ def play(
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.grad_clip or math.inf)
         optimizer.step()
         optimizer.zero_grad()
-    step = "Muon's step" if config.optim.name == "muon" else "AdamW's step"
+    return _moments(live, "Muon's step" if config.optim.name == "muon" else "AdamW's step")
+
+
+def _moments(live: LiveBytes, step: str) -> dict[str, Counter[str]]:
+    """Return the peaks by the moments of an update, whose last one is called `step`."""
     names = {
         "activations": "forward pass",
         "gradients": "backward pass",

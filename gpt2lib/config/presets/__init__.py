@@ -9,7 +9,6 @@ from typing import Any
 from gpt2lib.config.schema import with_changes
 from gpt2lib.config.training import TrainConfig
 from gpt2lib.utils.errors import UserError, nearest
-from gpt2lib.utils.yaml_files import read_yaml
 
 PRESETS = Path(__file__).parent
 """Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
@@ -45,5 +44,7 @@ def load_config(name_or_path: str, changes: Mapping[str, Any] | None = None) -> 
     Raises:
         UserError: if there is none, it is not YAML, or a field is wrong.
     """
+    from gpt2lib.utils.yaml_files import read_yaml
+
     values = read_yaml(preset_path(name_or_path))
     return TrainConfig.from_dict(with_changes(values, changes or {}))

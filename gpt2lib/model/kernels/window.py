@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2lib.model.kernels.flex import tiled
 from gpt2lib.model.masks import (
     Both,
     Causal,
@@ -63,7 +62,11 @@ def sparse_kernel(q: Tensor, mask: Mask, dropout: float) -> Callable[..., Tensor
     pattern = local_pattern(mask)
     if pattern is None or q.size(-2) <= 2 * pattern[0].window:
         return None
-    return tiled if q.is_cuda and not dropout else chunked
+    if not q.is_cuda or dropout:
+        return chunked
+    from gpt2lib.model.kernels.flex import tiled
+
+    return tiled
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
