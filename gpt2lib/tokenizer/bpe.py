@@ -22,7 +22,14 @@ from pathlib import Path
 from gpt2lib.tokenizer import base, files
 from gpt2lib.tokenizer.base import EOT, Tokenizer
 from gpt2lib.tokenizer.merges import Pair, apply_merges, learn_merges
-from gpt2lib.tokenizer.pretokenizer import BYTES, byte_to_unicode, pretokenize, to_byte_ids
+from gpt2lib.tokenizer.pretokenizer import (
+    BYTES,
+    LONGEST,
+    byte_to_unicode,
+    pretokenize,
+    to_byte_ids,
+    to_learn_from,
+)
 from gpt2lib.utils.errors import UserError
 
 CACHED = 200_000  # pre-tokens; a cap on memory: natural text repeats far fewer than this
@@ -63,7 +70,7 @@ class BPE(Tokenizer):
         """
         base.check_vocab_size(vocab_size)
         # Equal pre-tokens are merged alike, so it is enough to know how often each occurs.
-        counted = Counter(p for text in documents for p in pretokenize(base.check_text(text)))
+        counted = Counter(p for text in documents for p in to_learn_from(base.check_text(text)))
         base.check_not_empty(len(counted))
         n_merges = vocab_size - len(BYTES) - 1
         return base.warn_if_short(cls(learn_merges(counted, n_merges, min_frequency)), vocab_size)
@@ -80,6 +87,8 @@ class BPE(Tokenizer):
         return ids
 
     def _merged(self, pretoken: str) -> list[int]:  # a text repeats them: merge each once
+        if len(pretoken) > LONGEST:  # will not come again, and fills the memory
+            return apply_merges(to_byte_ids(pretoken), self._ranks)
         if pretoken not in self._cache:
             if len(self._cache) >= CACHED:
                 self._cache.clear()

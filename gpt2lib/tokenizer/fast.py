@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import tokenizers
@@ -19,10 +21,12 @@ from gpt2lib.tokenizer import base, files
 from gpt2lib.tokenizer.base import EOT, Tokenizer
 from gpt2lib.tokenizer.bpe import BPE
 from gpt2lib.tokenizer.merges import Pair
-from gpt2lib.tokenizer.pretokenizer import byte_to_unicode
+from gpt2lib.tokenizer.pretokenizer import byte_to_unicode, has_stretch, to_learn_from
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.interrupt import interruptible
 
 CHUNKS = 256  # encoded in one call, to bound memory
+QUICK = 1 << 19  # characters that are encoded before a Ctrl-C could be missed
 STRIPPING = ("single_word", "lstrip", "rstrip")
 CONTENT = ("vocab", "merges", "dropout")
 
@@ -102,7 +106,9 @@ class FastBPE(Tokenizer):
         inner = self._with_special if allow_special else self._inner
         for start in range(0, len(parts), CHUNKS):
             group = parts[start : start + CHUNKS]
-            encodings = inner.encode_batch_fast([p for _, p in group], add_special_tokens=False)
+            texts = [part for _, part in group]
+            call = partial(inner.encode_batch_fast, texts, add_special_tokens=False)
+            encodings = interruptible(call) if sum(map(len, texts)) > QUICK else call()
             for (i, _), encoding in zip(group, encodings, strict=True):
                 ids[i].extend(encoding.ids)
         return ids
@@ -171,13 +177,14 @@ def train_bpe(documents: Iterable[str], vocab_size: int, min_frequency: int = 2)
         UserError: for vocab_size below 257, documents without text, or a lone surrogate.
     """
     base.check_vocab_size(vocab_size)
-    size = 0
+    size, stopped = 0, Event()
 
     def parts() -> Iterator[str]:
         nonlocal size
-        for text in documents:
+        for text in takewhile(lambda _: not stopped.is_set(), documents):
             size += len(text)
-            yield from base.chunks(base.check_text(text))
+            for part in base.chunks(base.check_text(text)):
+                yield from to_learn_from(part) if has_stretch(part) else (part,)
 
     byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner: Any = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -189,7 +196,7 @@ def train_bpe(documents: Iterable[str], vocab_size: int, min_frequency: int = 2)
         special_tokens=[],
         show_progress=False,
     )
-    inner.train_from_iterator(parts(), trainer)
+    interruptible(lambda: inner.train_from_iterator(parts(), trainer), stopped.set)
     base.check_not_empty(size)
     model = json.loads(inner.to_str())["model"]
     vocab = {**model["vocab"], EOT: len(model["vocab"])}

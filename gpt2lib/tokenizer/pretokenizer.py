@@ -5,6 +5,8 @@ Reference: Radford et al. 2019, section 2.2.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import regex
 
 PATTERN = regex.compile(
@@ -23,6 +25,29 @@ PATTERN = regex.compile(
 def pretokenize(text: str) -> list[str]:
     """Cut a text into the pre-tokens that merges never cross; joined, they are the text."""
     return PATTERN.findall(text)  # type: ignore[no-any-return]
+
+
+LONGEST = 1024
+"""Characters after which a pre-token is cut while merges are learnt."""
+_STRETCH = regex.compile(rf"(?<!\S)\S{{{LONGEST}}}|(?<!\s)\s{{{LONGEST}}}")
+
+
+def has_stretch(text: str) -> bool:
+    """Return whether some pre-token may be longer than `LONGEST`."""
+    return _STRETCH.search(text) is not None
+
+
+def to_learn_from(text: str) -> Iterator[str]:
+    """Iterate over the pre-tokens that merges are learnt from: a long one comes in pieces.
+
+    Each merge goes through all words that it changes, so the time to learn grows with the square
+    of their length, and DNA, Chinese without marks or a line of dashes is one word. Such a word is
+    as good in pieces, since no token is that long. Only learning cuts: to encode a word of n
+    tokens takes n log n steps, and its ids stay those that GPT-2 has for it.
+    """
+    for pretoken in pretokenize(text):
+        for start in range(0, len(pretoken), LONGEST):
+            yield pretoken[start : start + LONGEST]
 
 
 def byte_to_unicode() -> dict[int, str]:

@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+import time
 import unicodedata
 from pathlib import Path
 
@@ -218,6 +219,49 @@ def test_training_touches_only_the_words_that_hold_the_pair(
     assert len(learnt.merges) == 500
     print(calls)
     assert calls < 500 * 2000 / 20
+
+
+STRETCHES = {
+    "DNA": "".join(random.Random(3).choices("ACGT", k=5000)),
+    "Chinese without marks": "".join(random.Random(4).choices("天地玄黃宇宙洪荒", k=5000)),
+    "a line of dashes": "-" * 5000,
+    "white space": "\n \t" * 2000,
+    "U+0000": "\0" * 5000,
+}
+
+
+@pytest.mark.parametrize("stretch", STRETCHES.values(), ids=STRETCHES)
+def test_a_stretch_without_a_border_is_learnt_in_pieces(
+    stretch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = 0
+
+    def noted(word: list[int], pair: tuple[int, int], token: int) -> list[int]:
+        nonlocal longest
+        longest = max(longest, len(word))
+        return merge(word, pair, token)
+
+    monkeypatch.setattr(merges, "merge", noted)
+    documents = [SONG + stretch + SONG, " " + stretch, "x\n\n" + stretch]
+    readable, fast = BPE.train(documents, 300), train_bpe(documents, 300)
+    assert longest <= 3 * pretokenizer.LONGEST  # a character of Chinese has three bytes
+    assert fast.merges == readable.merges
+    for text in documents:  # cut for learning only
+        assert fast.encode(text) == readable.encode(text)
+        assert readable.decode(readable.encode(text)) == text
+
+
+def test_a_long_stretch_is_learnt_in_linear_time() -> None:
+    dna = "".join(random.Random(5).choices("ACGT", k=400_000))  # as one word: a minute
+    start = time.process_time()
+    assert train_bpe([dna], 1024).vocab_size == 1024
+    assert time.process_time() - start < 10
+
+
+def test_a_long_pre_token_is_not_kept() -> None:
+    tokenizer = BPE.train([SONG], 270)
+    tokenizer.encode("low " + STRETCHES["DNA"])
+    assert max(map(len, tokenizer._cache)) < 10
 
 
 def test_the_cache_of_pre_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from gpt2lib.utils.interrupt import interruptible
 
 RUN = """
 import json, sys
@@ -63,3 +68,39 @@ def test_a_launcher_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert (rank(), world_size()) == (1, 2)
+
+
+LONG = """
+import sys, random
+from gpt2lib.tokenizer import gpt2_tokenizer, train_bpe
+letters = random.Random(0).choices("ACGT", k=8_000_000)
+text = "".join(letters)
+print("ready", flush=True)
+if sys.argv[1] == "learn":
+    train_bpe([text], 60_000)
+elif sys.argv[1] == "read":
+    train_bpe(("".join(random.choices("ACGT ", k=2000)) for _ in iter(int, 1)), 1024)
+else:
+    gpt2_tokenizer().encode(text)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+@pytest.mark.parametrize("stage", ["learn", "read", "encode"])
+def test_ctrl_c_is_heard_while_a_library_computes(stage):
+    command = [sys.executable, "-c", LONG, stage]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
+        assert running.stdout.readline() == "ready\n"
+        time.sleep(1)
+        running.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, said = running.communicate(timeout=60)
+    assert time.monotonic() - sent < 2
+    assert said.rstrip().endswith("KeyboardInterrupt")  # and no abort after it
+
+
+def test_an_interruptible_call_returns_and_raises():
+    assert interruptible(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 // 0)
