@@ -14,8 +14,6 @@ from gpt2lib.config import load_config
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from gpt2lib.tuning.config import StudyConfig
-
 
 @dataclass(frozen=True)
 class Tune(Options):
@@ -62,7 +60,7 @@ def tune(argv: list[str]) -> int:
         except KeyboardInterrupt:
             print("gpt2lib: stopped; the same command goes on", file=sys.stderr)
             return 130
-        _print_best(config, study.get_trials(deepcopy=False))
+        _print_best(study.get_trials(deepcopy=False))
         again = command_line("tune", options.study, "--out", folder, "--report")
         print(f"\nNext: {again}")
         return 0
@@ -73,19 +71,19 @@ def tune(argv: list[str]) -> int:
 
         for path in write_report(config, study, folder):
             print(f"wrote {path}", file=sys.stderr)
-        _print_best(config, trials)
+        _print_best(trials)
     if options.preset is not None:
-        from gpt2lib.tuning.results import winner, write_preset
+        from gpt2lib.tuning.results import UNIT, winner, write_preset
 
         best = winner(trials)
         write_preset(Path(options.preset), config, load_config(config.base), best)
-        print(f"trial {best.number}, {best.value:.4f} {config.unit}, is in {options.preset}")
+        print(f"trial {best.number}, {best.value:.4f} {UNIT}, is in {options.preset}")
     return 0
 
 
-def _print_best(config: StudyConfig, trials: Sequence[FrozenTrial]) -> None:
+def _print_best(trials: Sequence[FrozenTrial]) -> None:
     """Print the ten best trials."""
     from gpt2lib.tuning.report import noise_line, table
 
-    print("\n".join(aligned(table(config, trials))))
-    print(f"\n{noise_line(config, trials)}")
+    print("\n".join(aligned(table(trials))))
+    print(f"\n{noise_line(trials)}")

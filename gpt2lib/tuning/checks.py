@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
 
 from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import convert
 from gpt2lib.tuning.config import Param, StudyConfig
-from gpt2lib.tuning.space import EPOCHS, FIELDS, Invalid, distributions, grid, plan
-from gpt2lib.tuning.ties import names_in
+from gpt2lib.tuning.space import EPOCHS, FIELDS, Invalid, distributions, plan
 from gpt2lib.utils.errors import UserError, nearest
 
 OURS = ("seed", "eval_every", "save_every", "keep", "keep_best", "sample_tokens", "trackers")
@@ -25,9 +23,10 @@ def check(study: StudyConfig, base: TrainConfig) -> None:
     Raises:
         UserError: for an unknown field, two that decide the steps, or a space without a valid run.
     """
-    for name in study.fixed:
-        _known(name, FIELDS, "fixed")
     for name in (*study.fixed, *study.space):
+        if name not in (*FIELDS, EPOCHS):
+            where = "fixed" if name in study.fixed else "space"
+            raise UserError(f"{where}: unknown field {name!r}{nearest(name, FIELDS)}")
         if name in OURS:
             raise UserError(f"{name} is what a study decides itself (seeds: how many seeds)")
     for name, param in study.space.items():
@@ -37,36 +36,24 @@ def check(study: StudyConfig, base: TrainConfig) -> None:
     if len(deciding) > 1:
         raise UserError(f"{' and '.join(deciding)} both decide the steps; keep one of them")
     changing = [n for n in study.space if n.startswith("data.")]
-    on_training = study.pruning.name != "none" and study.pruning.on == "train"
-    if changing and (study.objective == "val_loss" or on_training):
+    if changing and study.pruner != "none" and study.prune_on == "train":
         raise UserError(
             f"{changing[0]} changes the text or its tokens, so losses per token do not compare; "
-            "take val_bits_per_byte, and prune on val"
+            "prune_on val"
         )
-    if study.sampler == "grid":
-        grid(study)
     if study.sampler == "gp" and importlib.util.find_spec("scipy") is None:
         raise UserError("sampler gp needs scipy: pip install scipy")
     _check_draws(study, base)
 
 
 def _check_param(study: StudyConfig, name: str, param: Param) -> None:
-    """Refuse a field of the space that there is not, or that reads one that there is not."""
-    _known(name, (*FIELDS, EPOCHS), "space")
+    """Refuse a field of the space that does not hold such values."""
     if name in study.fixed:
         raise UserError(f"{name} is both in fixed and in space")
     if name != EPOCHS and param.share_of is None:
         for value in (param.low, param.high, param.step, *param.choices):
             if value is not None:
                 convert(FIELDS[name], value, f"space.{name}")
-    for other in (*names_in(param.tie or "0"), *([param.share_of] if param.share_of else [])):
-        _known(other, (*FIELDS, *study.space), f"space.{name} reads")
-
-
-def _known(name: str, valid: Iterable[str], where: str) -> None:
-    names = list(valid)
-    if name not in names:
-        raise UserError(f"{where}: unknown field {name!r}{nearest(name, names)}")
 
 
 def _check_draws(study: StudyConfig, base: TrainConfig) -> None:

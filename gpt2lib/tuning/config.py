@@ -60,46 +60,8 @@ class Budget(Config):
 
 
 @dataclass(frozen=True)
-class Pruning(Config):
-    """Which trials end early. The first seed's run of a trial is the one that is judged.
-
-    Attributes:
-        name: a pruner of Optuna, or none.
-        on: what is judged, held-out evaluations or means of the training loss.
-        checks: in how many parts a run falls; it is judged after each but the last.
-        startup: trials that end unjudged before any is pruned (median).
-    """
-
-    name: Literal["none", "median", "halving", "hyperband"] = "none"
-    on: Literal["val", "train"] = "val"
-    checks: int = 10
-    startup: int = 5
-
-    def __post_init__(self) -> None:
-        in_range(self, "checks", least=2)
-        in_range(self, "startup", least=0)
-
-
-@dataclass(frozen=True)
-class Confirm(Config):
-    """New seeds for the best trials: which won by luck shows on seeds that chose nothing.
-
-    Attributes:
-        best: how many of the best trials are repeated at the end; 0 repeats none.
-        seeds: runs of each.
-    """
-
-    best: int = 0
-    seeds: int = 3
-
-    def __post_init__(self) -> None:
-        in_range(self, "best", least=0)
-        in_range(self, "seeds", least=1)
-
-
-@dataclass(frozen=True)
 class StudyConfig(Config):
-    """A whole study. `gpt2lib tune STUDY.yaml` runs it, or goes on with it.
+    """A whole study: what to vary for the fewest bits per byte on all held-out text.
 
     Attributes:
         base: preset or YAML file that every trial begins from.
@@ -108,11 +70,16 @@ class StudyConfig(Config):
         budget: what one run may spend.
         trials: trials to finish; those whose parameters do not go together do not count.
         seeds: runs of each trial; its value is their mean.
-        confirm: new seeds for the best trials.
-        objective: what to minimise, on all held-out text.
-        sampler: tpe, gp (needs scipy), random or grid, all of Optuna.
+        confirm: how many of the best trials are repeated at the end with seeds that chose nothing,
+            so that which won by luck shows; 0 repeats none.
+        confirm_seeds: runs of each of them.
+        sampler: tpe, gp (needs scipy) or random, all of Optuna.
         seed: fixes what is drawn: trial n draws with a seed of its own made of this one and n.
-        pruning: which trials end early.
+        pruner: which of Optuna's ends bad trials early; none lets all of them end. The run of a
+            trial's first seed is judged.
+        prune_on: what is judged, held-out evaluations or means of the training loss.
+        prune_checks: in how many parts a run falls; it is judged after each but the last.
+        prune_after: trials that end unjudged before the median judges any.
         workers: processes that run trials side by side.
         threads: of each worker; null shares the cores of the machine out.
         storage: sqlite or journal, a file in the study's folder, or the URL of a database.
@@ -125,19 +92,23 @@ class StudyConfig(Config):
     budget: Budget = field(default_factory=Budget)
     trials: int = 50
     seeds: int = 1
-    confirm: Confirm = field(default_factory=Confirm)
-    objective: Literal["val_bits_per_byte", "val_loss"] = "val_bits_per_byte"
-    sampler: Literal["tpe", "gp", "random", "grid"] = "tpe"
+    confirm: int = 0
+    confirm_seeds: int = 3
+    sampler: Literal["tpe", "gp", "random"] = "tpe"
     seed: int = 0
-    pruning: Pruning = field(default_factory=Pruning)
+    pruner: Literal["none", "median", "halving", "hyperband"] = "none"
+    prune_on: Literal["val", "train"] = "val"
+    prune_checks: int = 10
+    prune_after: int = 5
     workers: int = 1
     threads: int | None = None
     storage: str = "sqlite"
     name: str | None = None
 
     def __post_init__(self) -> None:
-        in_range(self, "trials", "seeds", "workers", "threads", least=1)
-        in_range(self, "seed", least=0)
+        in_range(self, "trials", "seeds", "confirm_seeds", "workers", "threads", least=1)
+        in_range(self, "seed", "confirm", "prune_after", least=0)
+        in_range(self, "prune_checks", least=2)
         if not self.space:
             raise UserError("space is empty; name at least one field, such as optim.lr")
         for name, param in self.space.items():
@@ -146,11 +117,6 @@ class StudyConfig(Config):
                 raise UserError(
                     f"space.{name} needs low and high, or choices, or a tie: one of the three"
                 )
-
-    @property
-    def unit(self) -> str:
-        """What the objective is measured in."""
-        return "bits per byte" if self.objective == "val_bits_per_byte" else "nats per token"
 
 
 def load_study(path: str | Path) -> StudyConfig:
@@ -168,6 +134,4 @@ def load_study(path: str | Path) -> StudyConfig:
     if isinstance(values["space"], Mapping):  # a bare list is short for choices
         space = values["space"].items()
         values["space"] = {n: {"choices": v} if isinstance(v, list) else v for n, v in space}
-    if isinstance(values.get("pruning"), str):
-        values["pruning"] = {"name": values["pruning"]}
     return StudyConfig.from_dict({"name": path.stem, **values})

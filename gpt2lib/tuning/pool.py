@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from gpt2lib.config import load_config
 from gpt2lib.tuning.checks import check
 from gpt2lib.tuning.config import StudyConfig
-from gpt2lib.tuning.results import best_trials, winner
+from gpt2lib.tuning.results import UNIT, best_trials, winner
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import write_text, writing
 
@@ -36,12 +36,7 @@ STARTS = 3
 
 
 def open_folder(config: StudyConfig, folder: Path, new: bool = True) -> Study:
-    """Check a study, write it into its folder, and open it.
-
-    Args:
-        config: the study.
-        folder: its own; made if it is not there.
-        new: whether a study that is not there yet is made.
+    """Check a study, write it into its folder, and open it; make it if it may be `new`.
 
     Raises:
         UserError: if the study cannot give anything, the folder or storage holds another one, or
@@ -72,14 +67,7 @@ def open_folder(config: StudyConfig, folder: Path, new: bool = True) -> Study:
 
 
 def tune(config: StudyConfig, folder: str | Path) -> Study:
-    """Run a study, or go on with it, in worker processes.
-
-    Args:
-        config: the study.
-        folder: its own; trials, storage and reports lie in it.
-
-    Returns:
-        The study, with all the trials that it wants.
+    """Run a study, or go on with it, in worker processes; return it with all its trials.
 
     Raises:
         UserError: for a study that cannot give anything, or what ended a worker.
@@ -88,7 +76,7 @@ def tune(config: StudyConfig, folder: str | Path) -> Study:
     folder = Path(folder)
     study = open_folder(config, folder)
     ended = n_ended(study.get_trials(deepcopy=False))
-    total = config.trials + config.confirm.best
+    total = config.trials + config.confirm
     with tqdm(total=total, initial=ended, unit="trial") as bar, Pool(config, folder) as pool:
         running = True
         while running:
@@ -98,7 +86,7 @@ def tune(config: StudyConfig, folder: str | Path) -> Study:
             if n_ended(trials) > ended:
                 if best_trials(trials):
                     best = winner(trials)
-                    said = f"best {best.value:.4f} {config.unit} (trial {best.number})"
+                    said = f"best {best.value:.4f} {UNIT} (trial {best.number})"
                     bar.set_postfix_str(said, refresh=False)
                 bar.update(n_ended(trials) - ended)
                 ended = n_ended(trials)
@@ -152,16 +140,10 @@ class Pool:
             )
 
     def look_after(self, ended: int) -> bool:
-        """Start a worker that was killed again, and end all if one cannot go on.
-
-        Args:
-            ended: trials that have ended so far.
-
-        Returns:
-            Whether any worker still has something to do.
+        """Start a worker that was killed again; return whether any still has something to do.
 
         Raises:
-            UserError: with the last line of the worker.
+            UserError: with the last line of a worker that cannot go on.
         """
         if ended != self.ended:
             self.ended, self.deaths = ended, 0

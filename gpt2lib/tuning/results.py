@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import with_changes
 from gpt2lib.tuning.config import StudyConfig
-from gpt2lib.tuning.space import FIELDS, at, grid, settings
+from gpt2lib.tuning.space import FIELDS, at, settings
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import write_text
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
+
+UNIT = "bits per byte"
+"""What the value of a trial is measured in."""
 
 CONFIRMS = "confirms"
 """Attribute of a trial that repeats another one with new seeds: that one's number."""
@@ -29,22 +32,15 @@ RESAMPLED = 200
 
 def enough(config: StudyConfig, trials: Sequence[FrozenTrial]) -> bool:
     """Whether there are as many trials, running ones among them, as the study wants."""
-    own = [t for t in trials if CONFIRMS not in t.user_attrs]
+    own = [t for t in trials if CONFIRMS not in t.user_attrs and "invalid" not in t.user_attrs]
     lost = [t for t in own if t.state.name == "FAIL" and "reason" not in t.user_attrs]
-    invalid = [t for t in own if "invalid" in t.user_attrs]
-    if len(own) - len(lost) - len(invalid) >= config.trials:
-        return True
-    if config.sampler != "grid":
-        return False
-    return len(own) - len(lost) >= math.prod(len(values) for values in grid(config).values())
+    return len(own) - len(lost) >= config.trials
 
 
 def best_trials(trials: Sequence[FrozenTrial], confirmed: bool = False) -> list[FrozenTrial]:
     """Return the complete trials with a finite value, the best first.
 
-    Args:
-        trials: of a study.
-        confirmed: take those that repeat others with new seeds, instead of those that chose.
+    Those are meant that chose, or, if `confirmed`, those that repeat others with new seeds.
     """
     found = [
         trial
@@ -75,13 +71,7 @@ def winner(trials: Sequence[FrozenTrial]) -> FrozenTrial:
 
 
 class Noise(NamedTuple):
-    """How much a seed changes a value.
-
-    Attributes:
-        deviation: standard deviation between seeds, over all trials that have several.
-        trials: those trials.
-        runs: their runs.
-    """
+    """The standard deviation between seeds, from the runs of so many trials that have several."""
 
     deviation: float
     trials: int
@@ -173,6 +163,6 @@ def write_preset(path: Path, study: StudyConfig, base: TrainConfig, trial: Froze
     changed = {n: at(values, n) for n in FIELDS if at(values, n) != at(defaults, n)}
     spread, n_seeds = trial.user_attrs.get("spread"), len(trial.user_attrs["values"])
     said = f"{trial.value:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
-    header = f"# Trial {trial.number} of the study {study.name!r}: {said} {study.unit}, "
+    header = f"# Trial {trial.number} of the study {study.name!r}: {said} {UNIT}, "
     header += f"{n_seeds} seed{'s' * (n_seeds != 1)}.\n"
     write_text(path, header + yaml.safe_dump(with_changes({}, changed), sort_keys=False))

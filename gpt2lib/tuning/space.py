@@ -14,7 +14,7 @@ from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import all_kinds, is_group, with_changes
 from gpt2lib.tuning.config import Param, StudyConfig, Value
 from gpt2lib.tuning.ties import evaluate
-from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -50,6 +50,8 @@ def settings(
     waiting: list[str] = []
 
     def look_up(name: str) -> Any:
+        if name not in (*FIELDS, *study.space):
+            raise UserError(f"unknown field {name!r}{nearest(name, FIELDS)}")
         if name not in study.space:
             return at(values, name)
         if name in waiting:
@@ -96,9 +98,7 @@ def plan(
     """Return the run of a trial with its steps, as the budget or the epochs decide them.
 
     Args:
-        study: the study.
-        base: what it begins from.
-        params: what was drawn.
+        study, base, params: as of `settings`.
         speed: tokens a second of a run of that shape, measured.
         text: tokens of the training text of a run.
 
@@ -152,38 +152,15 @@ def distributions(study: StudyConfig) -> dict[str, BaseDistribution]:
 
 
 def _distribution(name: str, param: Param) -> BaseDistribution:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna import distributions as of
 
     if param.low is None or param.high is None:
-        return CategoricalDistribution([label(choice) for choice in param.choices])
+        return of.CategoricalDistribution([label(choice) for choice in param.choices])
     if not math.isfinite(param.high - param.low):
         raise ValueError(f"the range from {param.low} to {param.high} is not finite")
     if is_whole(name) and param.share_of is None:
-        return IntDistribution(int(param.low), int(param.high), param.log, int(param.step or 1))
-    return FloatDistribution(param.low, param.high, param.log, param.step)
-
-
-def grid(study: StudyConfig) -> dict[str, list[Any]]:
-    """Return the values of each name of a space that has finitely many.
-
-    Raises:
-        UserError: naming a range without steps.
-    """
-    points: dict[str, list[Any]] = {}
-    for name, drawn in distributions(study).items():
-        found: Any = drawn
-        if (choices := getattr(found, "choices", None)) is not None:
-            points[name] = list(choices)
-        elif found.step is None:
-            raise UserError(f"sampler grid needs a step or choices for space.{name}")
-        else:
-            n = round((found.high - found.low) / found.step) + 1
-            points[name] = [found.low + i * found.step for i in range(n)]
-    return points
+        return of.IntDistribution(int(param.low), int(param.high), param.log, int(param.step or 1))
+    return of.FloatDistribution(param.low, param.high, param.log, param.step)
 
 
 def label(choice: Value) -> Any:

@@ -25,13 +25,9 @@ class _Measured(Exception):
 
 
 def speed_of(config: TrainConfig, known: Path, probe: Path, alive: Callable[[], None]) -> float:
-    """Return the tokens a second of a run; what does not change its speed is not looked at.
+    """Return the tokens a second of a run, from the file of `known` speeds if it has its shape.
 
-    Args:
-        config: the run; its length does not matter.
-        known: file of the speeds that were measured before.
-        probe: folder for the updates that are measured; it is deleted afterwards.
-        alive: called after each of them.
+    Otherwise a few updates are measured in the folder `probe`, which is deleted afterwards.
     """
     shape = config.replace(
         steps=1, seed=0, optim=OptimConfig(name=config.optim.name), eval_batches=1

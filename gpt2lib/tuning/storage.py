@@ -31,13 +31,7 @@ HEARTBEAT, GRACE = 15, 120
 def open_study(
     config: StudyConfig, base: TrainConfig, storage: BaseStorage, new: bool = True
 ) -> Study:
-    """Open the study in its storage, or make it there.
-
-    Args:
-        config: the study.
-        base: the run that its trials begin from.
-        storage: see `make_storage`.
-        new: whether to make it if it is not there.
+    """Open the study in its storage, or make it there if it may be `new`.
 
     Raises:
         UserError: if the storage cannot be read, or holds another study of that name, or none.
@@ -50,7 +44,7 @@ def open_study(
             storage=storage,
             study_name=name,
             sampler=make_sampler(config),
-            pruner=make_pruner(config.pruning),
+            pruner=make_pruner(config),
             load_if_exists=True,
         )
         _refuse_another(study, config, base)
@@ -130,7 +124,7 @@ def _one_line(spec: str) -> Iterator[None]:
 def _refuse_another(study: Study, config: StudyConfig, base: TrainConfig) -> None:
     """Write down what makes a study this one, or refuse another; more trials do not matter."""
     values = config.to_dict()
-    now = {name: values[name] for name in ("space", "fixed", "budget", "seeds", "objective")}
+    now = {name: values[name] for name in ("space", "fixed", "budget", "seeds")}
     now["base"] = base.to_dict()
     where = f"{shown(config.storage)} holds a study {study.study_name!r}"
     if SETTINGS not in study.user_attrs:

@@ -25,22 +25,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def names_in(tie: str) -> list[str]:
-    """Return the dotted names of the fields that a tie reads.
-
-    Raises:
-        UserError: if it is no expression at all.
-    """
-
-    def names(node: ast.AST) -> list[str]:
-        if isinstance(node, ast.Name | ast.Attribute):
-            return [ast.unparse(node)]
-        inner = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
-        return [name for child in inner for name in names(child)]
-
-    return names(_parsed(tie))
-
-
 def evaluate(tie: str, look_up: Callable[[str], Any]) -> float:
     """Return what a tie comes to.
 
@@ -68,19 +52,14 @@ def evaluate(tie: str, look_up: Callable[[str], Any]) -> float:
         raise UserError(f"tie {tie!r} holds {ast.unparse(node)!r}; it may hold {known}")
 
     try:
-        result: float = value(_parsed(tie))
+        result: float = value(ast.parse(tie.strip(), mode="eval").body)
         if math.isfinite(result):
             return result
         why = f"it comes to {result}"
     except UserError:
         raise
+    except SyntaxError as error:
+        raise UserError(f"tie {tie!r} is not arithmetic") from error
     except (ArithmeticError, ValueError, TypeError) as error:  # a field may be no number
         why = str(error)
     raise UserError(f"tie {tie!r} cannot be computed: {why}")
-
-
-def _parsed(tie: str) -> ast.expr:
-    try:
-        return ast.parse(tie.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"tie {tie!r} is not arithmetic") from error

@@ -30,12 +30,7 @@ SAVES = 10
 class TrialRun:
     """A trial that was drawn, and perhaps run in part.
 
-    Args:
-        study: the study.
-        base: what its trials begin from.
-        trial: drawn.
-        folder: the trial's own.
-        alive: called with every line of a run; what it raises leaves the trial to go on later.
+    What `alive` raises, which is called at every line of a run, leaves the trial to go on later.
     """
 
     def __init__(
@@ -49,7 +44,7 @@ class TrialRun:
         self.study, self.base, self.trial, self.folder = study, base, trial, folder
         self.alive = alive
         self.confirms = CONFIRMS in trial.user_attrs
-        self.judged = study.pruning.name != "none" and not self.confirms
+        self.judged = study.pruner != "none" and not self.confirms
 
     def run(self) -> None:
         """Run the trial to its end, or go on with it, and tell the study what came of it.
@@ -87,7 +82,6 @@ class TrialRun:
             return found
 
         config = plan(study, base, trial.params, speed, lambda c: len(_prepared(c).train))
-        trial.set_user_attr("tokens", config.steps * config.batch_size * config.model.block_size)
         trial.set_user_attr("steps", config.steps)
         return config
 
@@ -98,21 +92,18 @@ class TrialRun:
             TrialPruned: by what the first seed's run reported.
         """
         study, trial = self.study, self.trial
-        on_val = self.judged and study.pruning.on == "val"
-        config = quiet(config, self.base, study.pruning.checks if on_val else 1)
+        on_val = self.judged and study.prune_on == "val"
+        config = quiet(config, self.base, study.prune_checks if on_val else 1)
         first = self.base.seed + (study.seeds if self.confirms else 0)
-        seeds = study.confirm.seeds if self.confirms else study.seeds
+        seeds = study.confirm_seeds if self.confirms else study.seeds
         values, seconds = [], 0.0
         for seed in range(first, first + seeds):
             result = self._run(config.replace(seed=seed), judged=self.judged and seed == first)
             if "loss" not in result:
-                raise UserError(f"{study.objective} needs held-out text, and there is none")
-            value = float(result[study.objective.removeprefix("val_")])
+                raise UserError("a study needs held-out text, and there is none")
+            value = float(result["bits_per_byte"])
             values.append(value if math.isfinite(value) else math.inf)
             seconds += result.get("train_seconds", 0.0)
-            for name in ("parameters", "tokens_per_second"):
-                if name in result:
-                    trial.set_user_attr(name, result[name])
         trial.set_user_attr("values", values)
         trial.set_user_attr("train_seconds", round(seconds, 1))
         if not all(map(math.isfinite, values)):
@@ -125,12 +116,11 @@ class TrialRun:
     def _run(self, config: TrainConfig, judged: bool) -> dict[str, Any]:
         """Train, or go on with a run; return its result, which is infinite if it diverged."""
         run = self.folder / f"seed-{config.seed}"
-        judge = Judge(self.study, self.trial, run, config.steps) if judged else None
 
         def watch(line: dict[str, Any]) -> None:
             self.alive()
-            if judge is not None:
-                judge(line)
+            if judged:
+                self.judge(line, run, config.steps)
 
         try:
             return train(config, run, watch=watch)
@@ -139,14 +129,36 @@ class TrialRun:
                 raise
             return {"loss": math.inf, "bits_per_byte": math.inf}
 
+    def judge(self, line: dict[str, Any], run: Path, steps: int) -> None:
+        """Report a run at the end of each part of it, and ask the pruner.
+
+        Raises:
+            TrialPruned: if the trial is to end.
+        """
+        every = max(1, steps // self.study.prune_checks)
+        step, (part, beyond) = line["step"], divmod(line["step"], every)
+        if part == 0 or beyond or step >= steps:
+            return
+        if self.study.prune_on == "val":
+            value = line.get("val_bits_per_byte")
+        else:
+            metrics = read_metrics(run) if "loss" in line else []
+            losses = [m["loss"] for m in metrics if "loss" in m and step - m["step"] < every]
+            value = statistics.fmean(losses) if losses else None
+        known = self.trial.study.get_trials(deepcopy=False)[self.trial.number]
+        reported = max(known.intermediate_values, default=0)
+        if value is None or part < reported:  # it was judged before a kill, and went on
+            return
+        if part > reported:
+            self.trial.report(value, part)
+        if self.trial.should_prune():
+            raise TrialPruned
+
 
 def quiet(config: TrainConfig, base: TrainConfig, checks: int = 1) -> TrainConfig:
-    """Return the run of a trial as a study has it: nothing of the mathematics is another.
+    """Return a trial's run as a study has it, evaluated so often; its mathematics stay.
 
-    Args:
-        config: the run.
-        base: it says how much text an evaluation has, whatever the batch.
-        checks: in how many parts the run falls; after each but the last it is evaluated.
+    The base says how much text an evaluation has, whatever the batch.
     """
     text = base.eval_batches * base.batch_size * base.model.block_size
     return config.replace(
@@ -174,50 +186,3 @@ def _diverged(run: Path, config: TrainConfig) -> bool:
         return False
     lines = read_metrics(run)
     return bool(lines) and lines[-1].get("in_a_row", 0) > config.max_skipped
-
-
-class Judge:
-    """Reports a run part by part, and asks the pruner after each.
-
-    Args:
-        study: the study; it says in how many parts the run falls, and what is reported.
-        trial: gets the values.
-        run: the run's folder.
-        steps: of the run.
-    """
-
-    def __init__(self, study: StudyConfig, trial: Trial, run: Path, steps: int) -> None:
-        self.study, self.trial, self.run, self.steps = study, trial, run, steps
-        self.every = max(1, steps // study.pruning.checks)
-        known = trial.study.get_trials(deepcopy=False)[trial.number]
-        self.reported = max(known.intermediate_values, default=0)
-
-    def __call__(self, line: dict[str, Any]) -> None:
-        """Take a line of the run.
-
-        Raises:
-            TrialPruned: if the trial is to end.
-        """
-        part, beyond = divmod(line["step"], self.every)
-        if part == 0 or beyond or line["step"] >= self.steps:
-            return
-        value = self._value(line)
-        if value is None or part < self.reported:  # it was judged before a kill, and went on
-            return
-        if part > self.reported:
-            self.trial.report(value, part)
-            self.reported = part
-        if self.trial.should_prune():
-            raise TrialPruned
-
-    def _value(self, line: dict[str, Any]) -> float | None:
-        """Return what is judged, if this is the line that ends a part."""
-        if self.study.pruning.on == "val":
-            return line.get(self.study.objective)
-        if "loss" not in line:
-            return None
-        last = line["step"]
-        metrics = read_metrics(self.run)
-        return statistics.fmean(
-            m["loss"] for m in metrics if "loss" in m and last - self.every < m["step"] <= last
-        )

@@ -18,11 +18,12 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
+from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -30,11 +31,10 @@ from gpt2lib.config import load_config
 from gpt2lib.training.guard import Interrupted
 from gpt2lib.training.hardware import prepare_process
 from gpt2lib.tuning.config import load_study
-from gpt2lib.tuning.heart import fail_lost, heart, heartbeat
 from gpt2lib.tuning.results import CONFIRMS, best_trials, enough
 from gpt2lib.tuning.samplers import draw
 from gpt2lib.tuning.space import distributions
-from gpt2lib.tuning.storage import make_storage, open_study
+from gpt2lib.tuning.storage import GRACE, make_storage, open_study
 from gpt2lib.tuning.trial import TrialRun
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import file_lock
@@ -45,24 +45,12 @@ FAILURES, INVALID = 3, 200
 """Trials in a row that failed, or whose values do not go together, after which a study stops."""
 
 
-class Claim(NamedTuple):
-    """A trial that this process runs, its folder, and the lock that says so."""
-
-    trial: Trial
-    folder: Path
-    lock: FileLock
+Claim = tuple[Trial, Path, FileLock]
+"""A trial that this process runs, its folder, and the lock that says so."""
 
 
 class Worker:
-    """One worker of a study.
-
-    Args:
-        folder: of the study; `study.yaml` in it says what to do.
-        parent: the process that started this one; when it is gone, this one ends, too.
-
-    Raises:
-        UserError: if the study cannot be opened.
-    """
+    """One worker of the study in a folder; it ends when the process that started it is gone."""
 
     def __init__(self, folder: Path, parent: int) -> None:
         self.folder, self.parent = folder, parent
@@ -70,6 +58,7 @@ class Worker:
         self.base = load_config(self.config.base)
         self.storage = make_storage(self.config.storage, folder)
         self.study = open_study(self.config, self.base, self.storage)
+        self.shared = heart(self.storage)
         self.drawn = distributions(self.config)
 
     def work(self) -> None:
@@ -79,31 +68,31 @@ class Worker:
             UserError: if no trial can be run, or the disk refuses.
             Interrupted: if the process was asked to stop; its trial goes on later.
         """
-        for trial in self.study.get_trials(deepcopy=False):  # who was killed cleared nothing
-            place = self.folder / "trials" / _folder(trial)
-            if trial.state.is_finished() and place.exists() and (lock := _locked(place)):
+        for known in self.study.get_trials(deepcopy=False):  # who was killed cleared nothing
+            place = self.folder / "trials" / _folder(known)
+            if known.state.is_finished() and place.exists() and (lock := _locked(place)):
                 _clear(place)
                 lock.release()
         while (found := self.claim()) is not None:
             self.alive()
-            if isinstance(found, Claim):
-                try:
-                    self.run(found)
-                finally:
-                    found.lock.release()
-            else:
+            if isinstance(found, float):
                 time.sleep(found)
+                continue
+            trial, place, lock = found
+            try:
+                self.run(trial, place)
+            finally:
+                lock.release()
 
-    def run(self, claim: Claim) -> None:
+    def run(self, trial: Trial, place: Path) -> None:
         """Run one trial, and clear away what only a trial in progress needs."""
-        trial = TrialRun(self.config, self.base, claim.trial, claim.folder, self.alive)
         try:
-            with heartbeat(self.storage, claim.trial):
-                trial.run()
+            with get_heartbeat_thread(trial._trial_id, self.storage):
+                TrialRun(self.config, self.base, trial, place, self.alive).run()
         except UpdateFinishedTrialError:
-            logger.warning("trial %d was taken for dead, and is run elsewhere", claim.trial.number)
+            logger.warning("trial %d was taken for dead, and is run elsewhere", trial.number)
             return
-        _clear(claim.folder)
+        _clear(place)
         _refuse_to_go_on_failing(self.study)
 
     def alive(self) -> None:
@@ -119,15 +108,16 @@ class Worker:
         """Return a trial to run, seconds to wait for the others, or None if there is enough."""
         with file_lock(self.folder / ".claim.lock"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna's: a heartbeat outside of its own loop
-            if heart(self.storage):
-                fail_lost(self.study)
+            if self.shared is not None:
+                _fail_lost(self.study)
             for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if (found := self._adopt(frozen)) is not None:
                     return found
             trials = self.study.get_trials(deepcopy=False)
             waiting = any(t.state == TrialState.WAITING for t in trials)
             if not waiting and enough(self.config, trials):
-                if self.config.confirm.best and any(map(_chooses, trials)):
+                running = (t for t in trials if t.state == TrialState.RUNNING)
+                if self.config.confirm and any(CONFIRMS not in t.user_attrs for t in running):
                     return 1.0  # it may be one of the best
                 if not self._queue_confirmations(trials):
                     return None
@@ -143,17 +133,17 @@ class Worker:
         """Draw what is not drawn yet, and write down where the trial is run."""
         draw(trial, self.config, self.drawn)
         trial.set_user_attr("machine", platform.node())
-        if (storage := heart(self.storage)) is not None:
-            storage.record_heartbeat(trial._trial_id)
+        if self.shared is not None:
+            self.shared.record_heartbeat(trial._trial_id)
         trial.set_user_attr("folder", name)
-        return Claim(trial, self.folder / "trials" / name, lock)
+        return trial, self.folder / "trials" / name, lock
 
     def _adopt(self, frozen: FrozenTrial) -> Claim | None:
         """Take over a running trial if who ran it is gone."""
         name = _folder(frozen)
         place = self.folder / "trials" / name
         here = place.exists() and frozen.user_attrs.get("machine") == platform.node()
-        if heart(self.storage) is not None and not here:
+        if self.shared is not None and not here:
             return None
         lock = _locked(place)
         if lock is None:
@@ -168,29 +158,41 @@ class Worker:
     def _queue_confirmations(self, trials: list[FrozenTrial]) -> bool:
         """Queue the best trials that are not repeated yet; return whether there were any."""
         repeated = {t.user_attrs.get(CONFIRMS) for t in trials}
-        best = best_trials(trials)[: self.config.confirm.best]
+        best = best_trials(trials)[: self.config.confirm]
         missing = [trial for trial in best if trial.number not in repeated]
         for trial in missing:
             self.study.enqueue_trial(trial.params, user_attrs={CONFIRMS: trial.number})
         return bool(missing)
 
 
+def heart(storage: BaseStorage) -> RDBStorage | None:
+    """Return the storage if it is a database that machines share: no lock is seen by all of them.
+
+    There, Optuna's own thread gives signs of life of a trial.
+    """
+    if isinstance(storage, RDBStorage) and storage.get_heartbeat_interval() is not None:
+        return storage
+    return None
+
+
+def _fail_lost(study: Study) -> None:
+    """Queue the trials anew whose heartbeat ended, and drop those that never had one."""
+    fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        begun = trial.datetime_start.timestamp() if trial.datetime_start else time.time()
+        if "folder" not in trial.user_attrs and time.time() - begun > GRACE:
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
 def _refuse_to_go_on_failing(study: Study) -> None:
     """Stop a study whose last trials all failed, or had values that do not go together."""
     ended = [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs or t.values]
-    for n, bad in ((FAILURES, _failed), (INVALID, lambda t: "invalid" in t.user_attrs)):
-        if len(ended) >= n and all(bad(trial) for trial in ended[-n:]):
+    failed = [t.state == TrialState.FAIL for t in ended]
+    invalid = ["invalid" in t.user_attrs for t in ended]
+    for n, bad in ((FAILURES, failed), (INVALID, invalid)):
+        if len(ended) >= n and all(bad[-n:]):
             reason = ended[-1].user_attrs["reason"]
             raise UserError(f"{n} trials in a row could not be run; the last: {reason}")
-
-
-def _failed(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and "reason" in trial.user_attrs
-
-
-def _chooses(trial: FrozenTrial) -> bool:
-    """Whether a trial is running that may turn out to be one of the best."""
-    return trial.state == TrialState.RUNNING and CONFIRMS not in trial.user_attrs
 
 
 def _folder(trial: FrozenTrial) -> str:

@@ -226,7 +226,9 @@ SETTINGS: dict[str, Any] = {
     "trials": 4,
     "seeds": 2,
     "budget": {"tokens": 1280},
-    "pruning": {"name": "median", "checks": 4, "startup": 2},
+    "pruner": "median",
+    "prune_checks": 4,
+    "prune_after": 2,
 }
 
 

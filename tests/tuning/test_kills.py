@@ -70,7 +70,7 @@ def test_killed_everywhere(server: Server, tmp_path: Path, storage: str) -> None
 
 def test_one_of_two_workers_is_killed_and_its_trial_goes_on(server: Server, tmp_path: Path) -> None:
     """What is drawn must not depend on who is first, so that both orders compare."""
-    lab = Lab(server, tmp_path / "lab", workers=2, sampler="random", pruning="none", trials=6)
+    lab = Lab(server, tmp_path / "lab", workers=2, sampler="random", pruner="none", trials=6)
     for kills in ([Kill("between forward and backward", 30)], [Kill(RANDOM, 2500)]):
         lab.chain(kills)
     assert not lab.lost and not lab.broken, "\n".join(lab.lost + lab.broken)

@@ -21,9 +21,8 @@ from study_runs import study
 
 from gpt2lib.config import load_config
 from gpt2lib.tuning import storage
-from gpt2lib.tuning.heart import heart
 from gpt2lib.tuning.pool import open_folder
-from gpt2lib.tuning.worker import Worker
+from gpt2lib.tuning.worker import Worker, heart
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +134,7 @@ def test_a_trial_without_any_sign_of_life_is_dropped(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process ended between asking for it and writing down where it runs."""
-    monkeypatch.setattr("gpt2lib.tuning.heart.GRACE", 0)
+    monkeypatch.setattr("gpt2lib.tuning.worker.GRACE", 0)
     config = study(tmp_path, storage=database, name="third", trials=1)
     opened = open_folder(config, tmp_path / "out")
     opened.ask()

@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from study_runs import fake_train, run_here, study, study_file
 
@@ -78,11 +78,15 @@ def test_importance_finds_what_decides_beyond_its_interval() -> None:
 
 
 def test_an_axis_places_values() -> None:
-    rate = Axis("optim.lr", -3, -1, log=True)
-    assert [rate.position(v) for v in (1e-3, 1e-2, 1e-1)] == pytest.approx([0, 0.5, 1])
-    assert list(rate.ticks().values()) == ["0.001", "0.00316", "0.01", "0.0316", "0.1"]
-    names = Axis("optim.name", choices=("adamw", "muon"))
-    assert names.ticks() == {0.25: "adamw", 0.75: "muon"}
+    space = {"optim.lr": FloatDistribution(1e-4, 1, log=True),
+             "optim.name": CategoricalDistribution(["adamw", "muon"])}  # fmt: skip
+    trials = [
+        create_trial(params={"optim.lr": rate, "optim.name": name}, distributions=space, value=0)
+        for rate, name in ((1e-3, "adamw"), (1e-2, "muon"), (1e-1, "muon"))
+    ]
+    rate, name = (Axis(parameter, trials) for parameter in space)
+    assert list(rate.positions) == pytest.approx([-3, -2, -1]) and list(name.positions) == [0, 1, 1]
+    assert rate.ends == pytest.approx((-3.2, -0.8)) and name.ends == pytest.approx((-0.1, 1.1))
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────
