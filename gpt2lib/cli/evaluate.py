@@ -118,8 +118,9 @@ def _held_out(run: TrainConfig, folder: Path, tokenizer: Tokenizer) -> TokenFile
     from gpt2lib.runs.checkpoint import STATE
 
     learned = run.init_from is None and run.data.tokenizer in ("auto", "bpe", "char")
-    prepared = prepare(run.data, tokenizer=None if learned else tokenizer)
-    theirs, now = str(read_json(folder / STATE).get("source")), prepared.train.header.source
+    theirs = str(read_json(folder / STATE).get("source"))
+    prepared = prepare(run.data, tokenizer=None if learned else tokenizer, earlier=theirs)
+    now = prepared.train.header.source
     if theirs != now:
         raise UserError(
             f"{prepared.train.name} is not the text that {folder} was trained on: its fingerprint "

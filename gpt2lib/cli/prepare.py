@@ -36,15 +36,16 @@ def prepare(argv: list[str]) -> int:
 
     prepared = prepare_data(config, options.out)
     train, val = prepared.train.header, prepared.val.header if prepared.val else None
+    info = prepared.info
+    held = f"{val.n_tokens:,} tokens of {val.n_documents:,} documents" if val else "nothing"
     print_table(
         {
             "folder": str(prepared.folder),
-            "text": f"{prepared.info['name']} ({prepared.info['licence']})",
+            "text": f"{info['name']} ({info['licence']})",
             "tokenizer": f"{prepared.tokenizer.name}, {prepared.tokenizer.vocab_size:,} tokens",
             "to train on": f"{train.n_tokens:,} tokens of {train.n_documents:,} documents",
-            "held out": f"{val.n_tokens:,} tokens of {val.n_documents:,} documents"
-            if val
-            else "nothing",
+            "held out": held + prepared.about_split(),
+            **({"files": f"{n:,}"} if (n := info.get("files")) else {}),
             "bytes per token": f"{train.n_bytes / max(1, train.n_tokens):.2f}",
         }
     )

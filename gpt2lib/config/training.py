@@ -17,7 +17,8 @@ class DataConfig(Config):
 
     Attributes:
         source: a corpus by name (plays, tinyshakespeare), a file (text, JSONL, CSV, Parquet, Arrow,
-            also compressed by gzip or zstd), a glob or a folder of such files, a folder saved by
+            also compressed by gzip or zstd), a glob or a folder of such files (those named train,
+            validation or test are kept apart), a folder saved by
             `datasets`, `hf:OWNER/NAME` for a dataset of the hub, or a folder that
             `gpt2lib prepare` made.
         mixture: several sources and their weights, in place of source; the samples of training are
@@ -25,8 +26,8 @@ class DataConfig(Config):
         tokenizer: bpe (trained on the training text), char, gpt2, or a folder with a tokenizer;
             auto is the tokenizer of init_from, and bpe where there is none.
         vocab_size: number of tokens that a trained bpe has.
-        val_fraction: share of the documents held out, where the corpus does not fix a split; of
-            a single document, its last part.
+        val_fraction: share of the text's bytes held out, where the text has no split of its own:
+            whole documents where they come near it, else the end of a long one too.
         column: the column or key that holds the text; auto takes "text", or the only one that
             holds text.
         split: the split of a hub dataset to train on; by default train.

@@ -73,6 +73,9 @@ def complete(
         "vocab_size": tokenizer.vocab_size,
         "learned_from": partial.state["learned_from"],
         "parts": parts,
+        "text": corpus.fingerprint,
+        "files": corpus.n_files,
+        **corpus.about_split,
     }
     write_json(partial.folder / INFO, info)
 
@@ -182,7 +185,7 @@ def _encode(partial: Partial, corpus: Corpus, tokenizer: Tokenizer, progress: bo
                     writer.finish(
                         name=held_out + corpus.name,
                         tokenizer=tokenizer.fingerprint,
-                        source=corpus.fingerprint,
+                        source=corpus.split_fingerprint,
                     )
         finally:
             for writer in writers.values():

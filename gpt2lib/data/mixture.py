@@ -131,7 +131,7 @@ def common_tokenizer(
     """Learn one tokenizer from several sources, or open what was learned from them before."""
     made = "char" if config.tokenizer == "char" else f"bpe {config.vocab_size}"
     text = digest(*(corpus.fingerprint for corpus in corpora))
-    splits = ["fixed" if c.fixed_split else repr(config.val_fraction) for c in corpora]
+    splits = ["fixed" if c.fixed_split else f"bytes {config.val_fraction!r}" for c in corpora]
     key = digest("tokenizer", str(FORMAT), made, text, *splits)
     folder = cache / f"tokenizer-{key[:16]}"
     cache.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,24 @@ class Prepared:
     val: TokenFile | None
     info: dict[str, Any]
 
+    def summary(self) -> str:
+        """Say in one line how much there is to train on, how much is held out, and what of it."""
+        train, val = self.train.header, self.val and self.val.header
+        n_files, n = self.info.get("files"), train.n_documents
+        said = f"{n_files:,} file{'s' * (n_files > 1)}: " if n_files else ""
+        said += f"{train.n_tokens:,} tokens of {n:,} document{'s' * (n != 1)} to train on, "
+        return (
+            said
+            + (f"{val.n_tokens:,} of {val.n_documents:,} held out" if val else "none held out")
+            + self.about_split()
+        )
+
+    def about_split(self) -> str:
+        """Say what is not as one may think of what is held out; empty if all is."""
+        cut = " (with the end of a long one)" if self.info.get("cut") else ""
+        copies = self.info.get("copies")
+        return cut + (f"; {copies} of those are trained on too, as copies" if copies else "")
+
 
 def is_prepared(folder: Path | str) -> bool:
     """Return whether `prepare` made the folder."""
@@ -108,6 +126,7 @@ def prepare(
     corpus: Corpus | None = None,
     tokenizer: Tokenizer | None = None,
     whole: bool = False,
+    earlier: str | None = None,
 ) -> Prepared:
     """Turn a source of text into token files, or open them if they were made before.
 
@@ -119,6 +138,8 @@ def prepare(
         corpus: takes the place of `config.source`, for documents that are in memory.
         tokenizer: takes the place of `config.tokenizer`, for fine-tuning.
         whole: whether nothing is held out but what the source itself holds out.
+        earlier: the fingerprint that the text had for a run that goes on. If documents were still
+            counted then, what was prepared of them is opened, where it is in the cache.
 
     Raises:
         UserError: if the source or the tokenizer cannot be used, or `out` is taken.
@@ -133,7 +154,7 @@ def prepare(
         _say_unread(config, [corpus], learns=tokenizer is None)
     if whole and not corpus.fixed_split:
         corpus, config = replace(corpus, val_fraction=0.0), config.replace(val_fraction=0.0)
-    return _prepare_corpus(config, corpus, out, progress, tokenizer)
+    return _prepare_corpus(config, corpus, out, progress, tokenizer, earlier)
 
 
 def _say_unread(config: DataConfig, corpora: Sequence[Corpus], *, learns: bool) -> None:
@@ -219,10 +240,15 @@ def _prepare_corpus(
     out: Path | str | None,
     progress: bool,
     tokenizer: Tokenizer | None,
+    earlier: str | None = None,
 ) -> Prepared:
     """Prepare one source, or open what is there."""
     if tokenizer is None and not _is_learned(config):
         tokenizer = load_tokenizer(config.tokenizer)
+    if earlier == corpus.fingerprint:
+        key = _key(config, corpus, tokenizer, share="")
+        if counted := _found(_target(config, corpus, key), key, given=False):
+            return counted
     key = _key(config, corpus, tokenizer)
     given = out is not None
     target = expand(out) if out is not None else _target(config, corpus, key)
@@ -266,9 +292,14 @@ def _is_learned(config: DataConfig) -> bool:
     return config.tokenizer in ("auto", "bpe", "char")
 
 
-def _key(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer | None) -> str:
-    """Return the hash of all that determines the content of the folder."""
-    split = "fixed" if corpus.fixed_split else repr(config.val_fraction)
+def _key(
+    config: DataConfig, corpus: Corpus, tokenizer: Tokenizer | None, share: str = "bytes "
+) -> str:
+    """Return the hash of all that determines the content of the folder.
+
+    `share` says of what `val_fraction` is a share; once it was the documents' number, and "".
+    """
+    split = "fixed" if corpus.fixed_split else f"{share}{config.val_fraction!r}"
     made = "char" if config.tokenizer == "char" else f"bpe {config.vocab_size}"
     spec = tokenizer.fingerprint if tokenizer else made
     return digest(str(FORMAT), corpus.fingerprint, split, spec)

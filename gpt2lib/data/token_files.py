@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ class TokenFile:
         tokens: all ids, memory-mapped, shape (n_tokens,): a numpy array where there is one shard,
             and else a `JoinedTokens`, which is read in the same way.
         parts: the files that no window may leave; here there is one, the file itself.
+        shares: how many samples are drawn from each of them, in each of some number.
 
     Raises:
         UserError: if a shard or the header is missing, damaged or of another version.
@@ -115,6 +117,8 @@ class TokenFile:
             check_size(file, shard.n_tokens * dtype.itemsize)
         rows = [np.memmap(file, dtype=dtype, mode="r") for file, _ in self.files()]
         self.tokens: NDArray[Any] | JoinedTokens = rows[0] if len(rows) == 1 else JoinedTokens(rows)
+
+    shares: Sequence[int] = (1,)
 
     @property
     def parts(self) -> tuple[TokenFile, ...]:

@@ -23,13 +23,14 @@ from gpt2lib.config.schema import flat
 from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.model.gpt import GPT
-from gpt2lib.runs.checkpoint import read_model_config
+from gpt2lib.runs.checkpoint import STATE, read_model_config
 from gpt2lib.runs.folder import RESOLVED, Run
 from gpt2lib.runs.trackers import accelerator_arguments, check_trackers
 from gpt2lib.training.distributed import check_agreement, configure_fsdp, refuse_a_lone_process
 from gpt2lib.training.hardware import resolve_device, resolve_precision
 from gpt2lib.training.memory import choose_micro_batch, require_room, update_memory
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import read_json
 from gpt2lib.utils.process import world_size
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
     if accelerator.is_main_process:
         run.write_config(RESOLVED, config)
+        logger.info("%s: %s", data.train.name, _say_text(config, data))
         values = flat(config.to_dict())
         for name, why in config.unused().items():
             logger.warning("%s is %s, but nothing reads it: %s", name, values[name], why)
@@ -141,7 +143,8 @@ def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
     origin = None if config.init_from is None else run.checkpoint or config.init_from
     if origin is not None and wanted.tokenizer == "auto":
         wanted = wanted.replace(tokenizer=str(tokenizer_folder(origin)))
-    data = prepare(wanted)
+    about = {} if run.checkpoint is None else read_json(run.checkpoint / STATE)
+    data = prepare(wanted, earlier=about.get("source"))
     if origin is not None:
         theirs = load_tokenizer_for(origin)
         if theirs.fingerprint != data.tokenizer.fingerprint:
@@ -151,6 +154,17 @@ def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
             )
     data.train.require(config.model.block_size)
     return data
+
+
+def _say_text(config: TrainConfig, data: Prepared) -> str:
+    """Say how much text there is, and how often the run will have read it."""
+    seen = config.steps * config.batch_size * config.model.block_size
+    parts, shares = data.train.parts, data.train.shares
+    passes = [
+        seen * share / sum(shares) / len(part) for part, share in zip(parts, shares, strict=True)
+    ]
+    over = "it" if len(parts) == 1 else "its sources"
+    return f"{data.summary()}; {', '.join(f'{n:,.2g}' for n in passes)} passes over {over}"
 
 
 def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:

@@ -177,6 +177,12 @@ class TrainingState:
 
     def _refuse_another_run(self, folder: Path, about: dict[str, Any]) -> None:
         """Refuse a checkpoint of another text, another model, or other settings."""
+        if self.data.info.get("text") == about["source"] != self.data.train.header.source:
+            raise UserError(
+                f"{folder} was trained when data.val_fraction was a share of the documents, and it "
+                "is one of the bytes now; what was prepared then is not in the cache any more, so "
+                f"other text is held out: --init_from {folder} starts a new run from its weights"
+            )
         for what, now in self._fingerprints().items():
             if about[what] != now:
                 raise UserError(

@@ -21,6 +21,7 @@ from gpt2lib.config import DataConfig
 from gpt2lib.data import sources as corpora
 from gpt2lib.data.sources import corpus as corpus_module
 from gpt2lib.data.sources import files
+from gpt2lib.data.sources import split as split_module
 from gpt2lib.data.sources.corpus import Corpus, cut_in_chunks
 from gpt2lib.tokenizer import CharTokenizer, train_bpe
 from gpt2lib.utils.errors import UserError
@@ -103,10 +104,11 @@ def test_each_kind_holds_the_same_documents(tmp_path, name, suffix):
     corpus = load(path, val_fraction=0.0)
     assert both(corpus) == (TEXTS, [])
     assert both(load(path, column="body", val_fraction=0.0)) == (TEXTS, [])
-    held = corpora.held_out(len(TEXTS), 0.2)
+    held = split_module.by_bytes(([text] for text in TEXTS), 0.2)
+    assert held.cut is None and len(held.whole) > 1
     train, val = both(load(path, val_fraction=0.2))
-    assert train == [text for text, out in zip(TEXTS, held, strict=True) if not out]
-    assert val == [text for text, out in zip(TEXTS, held, strict=True) if out]
+    assert train == [text for i, text in enumerate(TEXTS) if not held.holds(i)]
+    assert val == [text for i, text in enumerate(TEXTS) if held.holds(i)]
     # The fingerprint is that of the content, wherever it lies, and of the column.
     (tmp_path / "elsewhere").mkdir()
     moved = path.rename(tmp_path / "elsewhere" / f"b{''.join(path.suffixes)}")
@@ -135,7 +137,8 @@ def test_a_folder_of_many_kinds(tmp_path):
     write_stream(tmp_path / "e.arrow", pa.table({"text": pa.array([], pa.string())}))
     train, val = both(load(tmp_path, val_fraction=0.0))
     assert (train, val) == (["t1", "j1", "p1", "p2", "t1", "c1"], [])
-    assert sorted(corpora.documents(str(tmp_path / "*.*[lt]"))) == ["j1", "p1", "p2", "t1"]
+    some = load(tmp_path / "*.*[lt]", val_fraction=0.0)
+    assert sorted(some.train()) == ["j1", "p1", "p2", "t1"]
 
 
 def test_kinds_of_text_columns(tmp_path):
@@ -306,14 +309,14 @@ def test_one_text_is_split_by_its_end_also_in_a_table(tmp_path, small_chunks):
 
 
 def test_many_documents_are_not_all_counted(monkeypatch):
-    monkeypatch.setattr(corpus_module, "COUNTED", 1000)
+    monkeypatch.setattr(split_module, "COUNTED", 1000)
     made = []
 
     def texts(n):
         def documents():
             for i in range(n):
                 made.append(i)
-                yield [f"{i}"]
+                yield [f"{i:04}"]
 
         return documents
 

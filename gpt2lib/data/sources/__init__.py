@@ -5,10 +5,11 @@ held out. A new kind of source is one function that returns a `Corpus`. What rea
 dataset (`hf`) or a corpus with a name (`named`) is imported only when it is met.
 """
 
-from gpt2lib.data.sources.corpus import Corpus, held_out
+from gpt2lib.data.sources.corpus import Corpus
 from gpt2lib.data.sources.files import read_text
 from gpt2lib.data.sources.iterables import corpus_from_iterable, corpus_from_texts
 from gpt2lib.data.sources.load import corpus_from_files, documents, load_corpus
+from gpt2lib.data.sources.split import held_out
 
 __all__ = [
     "Corpus",

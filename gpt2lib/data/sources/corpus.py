@@ -1,7 +1,7 @@
 """What a corpus is: documents to train on and documents held out, read as they are needed.
 
-A source says how its documents are read. Which of them are held out, and where long ones are cut,
-is decided here, the same way each time and without a document or a list of them in memory.
+A source says how its documents are read. Which of them are held out (`split`), and where long ones
+are cut, is decided here, the same way each time and without a document or a list of them in memory.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from gpt2lib.data.sources.split import HeldOut, by_bytes, limit
 from gpt2lib.tokenizer.base import CUT
 
 Split = Literal["train", "val"]
@@ -27,10 +24,7 @@ CHUNK = 1 << 20
 """Characters after which a long document is cut where a tokenizer always cuts."""
 LONGEST = 8 << 20
 """Characters after which it is cut anywhere: nothing that long is without white space by right."""
-COUNTED = 1 << 17
-"""Documents up to which a share is exact; of more, each is held out with that probability."""
 LINE = 1000  # characters by which a split may move back to the end of a line
-_WORDS = 1 << 64
 
 
 class Chunk(NamedTuple):
@@ -60,11 +54,13 @@ class Corpus:
         documents: reads the documents.
         val_documents: reads those that the source itself holds out; `documents` are then all to
             be trained on.
-        val_fraction: share of `documents` that is held out otherwise; of a single one, its end.
+        val_fraction: share of the bytes of `documents` that is held out otherwise (`split`).
         n_bytes: UTF-8 bytes of all documents, roughly, where that is known beforehand.
+        n_files: how many files there are, if it is files.
+        copies: of `val_documents`, how many are also trained on, as far as known.
         reads: the fields of the configuration that say how this source is read.
-        counted: False where counting the documents would cost too much; the share is then only a
-            probability.
+        counted: False where weighing the documents would cost too much; each is then held out with
+            that probability.
     """
 
     name: str
@@ -76,6 +72,8 @@ class Corpus:
     val_fraction: float = 0.0
     n_bytes: int | None = None
     counted: bool = True
+    n_files: int | None = None
+    copies: int = 0
     reads: tuple[str, ...] = ()
 
     @property
@@ -91,17 +89,15 @@ class Corpus:
                 for document in documents() if split in splits else ():
                     yield from cut_in_chunks(document, split)
             return
-        limit, end = self._held_out
-        if end is not None:  # of a single document
-            for document in self.documents():
-                for chunk in _split_chunks(cut_in_chunks(document), end):
-                    if chunk.split in splits:
-                        yield chunk
-            return
+        held = self._held_out
         for i, document in enumerate(self.documents()):
-            split = "val" if _word(i) < limit else "train"
-            if split in splits:
-                yield from cut_in_chunks(document, split)
+            if held.cut is not None and i == held.cut[0]:
+                whole = _split_chunks(cut_in_chunks(document), held.cut[1])
+                yield from (chunk for chunk in whole if chunk.split in splits)
+                continue
+            part: Split = "val" if held.holds(i) else "train"
+            if part in splits:
+                yield from cut_in_chunks(document, part)
 
     def read(self, split: Split) -> Iterator[str]:
         """Iterate over the documents of a split."""
@@ -116,19 +112,33 @@ class Corpus:
         return self.read("val")
 
     @cached_property
-    def _held_out(self) -> tuple[int, int | None]:
-        """Below which hash a document is held out; or from which character on, if there is one.
+    def _held_out(self) -> HeldOut:
+        """What is held out of the documents, where the source does not say it itself.
 
-        The documents are counted, up to `COUNTED` of them, when the first one is wanted: a
-        preparation that is found in the cache never does.
+        They are weighed when the first one is wanted: a preparation that is found in the cache
+        never does that.
         """
         if self.val_fraction <= 0 or not self.counted:
-            return _limit(None, self.val_fraction), None
-        n = sum(1 for _ in islice(self.documents(), COUNTED + 1))
-        length = sum(len(text) for text in next(self.documents())) if n == 1 else 0
-        if length > 1:
-            return 0, min(max(1, round(length * (1 - self.val_fraction))), length - 1)
-        return _limit(n, self.val_fraction), None
+            return HeldOut(limit(None, self.val_fraction))
+        return by_bytes(self.documents(), self.val_fraction)
+
+    @property
+    def split_fingerprint(self) -> str:
+        """Equal ones, equal documents in each split.
+
+        Where a share of the documents' number would have chosen the same ones, as it once was,
+        it is that of the text alone: a run that began then goes on.
+        """
+        if self.fixed_split or self._held_out.as_counted:
+            return self.fingerprint
+        return digest("share of bytes", self.fingerprint, repr(self.val_fraction))
+
+    @property
+    def about_split(self) -> dict[str, Any]:
+        """What else is worth knowing of the split: whether it cuts a document, and the copies."""
+        if self.fixed_split:
+            return {"cut": False, "copies": self.copies}
+        return {"cut": self._held_out.cut is not None, "copies": self._held_out.copies}
 
 
 def digest(*parts: str | bytes) -> str:
@@ -180,51 +190,6 @@ def whole_documents(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         if chunk.ends:
             yield chunk if len(parts) == 1 else Chunk("".join(parts), True, chunk.split)
             parts.clear()
-
-
-def _word(i: Any) -> Any:
-    """Hash a position, or an array of them as uint64, to 64 bits, never two to the same.
-
-    Multiplying by an odd constant permutes the 64-bit words; the golden ratio spreads them, and
-    the shifts and the second product remove the regular steps it would leave.
-    """
-    mask = _WORDS - 1
-    word = (i + 1) * 0x9E3779B97F4A7C15 & mask
-    word = (word ^ (word >> 32)) * 0xD6E8FEB86659FD93 & mask
-    return word ^ (word >> 32)
-
-
-def _limit(n: int | None, fraction: float) -> int:
-    """Return below which hash one of `n` documents (None: it is not known how many) is held out."""
-    if fraction <= 0 or n in (0, 1):
-        return 0
-    share = int(fraction * _WORDS)
-    if n is None:
-        return share
-    words = np.sort(_word(np.arange(min(n, COUNTED), dtype=np.uint64)))
-    if n <= COUNTED:
-        return int(words[min(max(1, round(n * fraction)), n - 1) - 1]) + 1
-    return min(max(share, int(words[0]) + 1), int(words[-1]))  # never none, never all
-
-
-def held_out(n: int, fraction: float) -> NDArray[np.bool_]:
-    """Say which of `n` documents are held out: the same ones each time, spread at random.
-
-    Neighbouring documents often resemble each other (a sorted folder, a dated archive), so neither
-    the last ones nor every tenth one would be a fair sample. Each position gets a hash, and the
-    documents with the smallest hashes are held out.
-
-    Args:
-        n: number of documents.
-        fraction: share to hold out; above 0, at least one document is, and at least one is not.
-            Up to `COUNTED` documents it is exact.
-
-    Returns:
-        True where held out, shape (n,).
-    """
-    limit = min(_limit(n, fraction), _WORDS - 1)
-    words: NDArray[np.uint64] = _word(np.arange(n, dtype=np.uint64))
-    return words < np.uint64(limit)
 
 
 def _split_chunks(chunks: Iterable[Chunk], cut: int) -> Iterator[Chunk]:

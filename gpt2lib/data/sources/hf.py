@@ -14,7 +14,7 @@ from gpt2lib.data.sources.columns import AUTO, SAMPLE, TEXT, choose
 from gpt2lib.data.sources.corpus import Corpus, digest, first_line
 from gpt2lib.data.sources.iterables import corpus_from_iterable
 from gpt2lib.data.sources.json_lines import sample_kinds
-from gpt2lib.data.sources.saved import choose_splits
+from gpt2lib.data.sources.split_names import choose_splits
 from gpt2lib.utils.errors import UserError
 
 _ROWS = 256  # decoded at once

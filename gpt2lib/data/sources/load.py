@@ -11,6 +11,7 @@ from typing import Any, Literal
 from gpt2lib.config import DataConfig
 from gpt2lib.data.sources import files
 from gpt2lib.data.sources.corpus import Corpus, Documents, digest
+from gpt2lib.data.sources.split_names import by_name
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.files import expand
 
@@ -54,8 +55,8 @@ def load_corpus(config: DataConfig) -> Corpus:
             )
     if Path(source).name == source and not path.exists() and (hint := nearest(source, NAMED)):
         raise UserError(f"there is no file, folder or corpus {source!r}{hint}")
-    paths = files.find_files(source)
-    return corpus_from_files(paths, path.name or source, column, config.encoding, fraction)
+    paths, held = by_name(files.find_files(source), path.name or source)
+    return corpus_from_files(paths, path.name or source, column, config.encoding, fraction, held)
 
 
 def corpus_from_files(
@@ -76,7 +77,7 @@ def corpus_from_files(
         name: what to call them in messages.
         column: the column or key of tables that holds the text; see `columns.choose`.
         encoding: of text, JSON and CSV.
-        val_fraction: share of the documents held out; of a single one, its last part.
+        val_fraction: share of the bytes held out.
         val_paths: files whose documents are held out instead.
         licence: under which terms the text may be used.
 
@@ -109,6 +110,8 @@ def corpus_from_files(
         None if val_paths is None else read(val),
         val_fraction,
         files.text_size(every),
+        n_files=len(every),
+        copies=len({*hashes[: len(train)]} & {*hashes[len(train) :]}),
         reads=("column",) * bool(columns) + ("encoding",) * any(map(files.is_encoded, every)),
     )
 

@@ -6,38 +6,22 @@ memory maps that it makes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from gpt2lib.data.sources.arrow_tables import kinds
-from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.data.sources.split_names import choose_splits
+from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import read_json
 
 STATE = "state.json"
 INFO = "dataset_info.json"
 PARTS = "dataset_dict.json"
-VAL_NAMES = ("validation", "valid", "val", "dev", "test")
-"""What a held-out split may be called; the first that is there is taken."""
 
 
 def is_saved_dataset(folder: Path) -> bool:
     """Return whether `datasets.save_to_disk` made the folder."""
     parts = (PARTS,), (STATE, INFO)
     return any(all((folder / name).is_file() for name in names) for names in parts)
-
-
-def choose_splits(names: Sequence[str], wanted: str | None, where: str) -> tuple[str, str | None]:
-    """Return the split to train on and the one that is held out, None if there is none.
-
-    Raises:
-        UserError: if there is no split `wanted`, or it was not said which and there is no train.
-    """
-    listing = ", ".join(names) or "none at all"
-    train = wanted or (names[0] if len(names) == 1 else "train")
-    if train not in names:
-        hint = nearest(train, names) if wanted else "; choose one with --data.split"
-        raise UserError(f"{where} has no split {train!r}, only {listing}{hint}")
-    return train, next((name for name in VAL_NAMES if name in names and name != train), None)
 
 
 def saved_files(folder: Path, split: str | None) -> tuple[list[Path], list[Path] | None, str]:
