@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kill"))
@@ -36,10 +37,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "server") as server:
         lab = Lab(server, Path(folder) / "lab", storage=options.storage)
         seed = options.seed
-        while len(lab.kills) < options.kills:  # some kills come too late to happen
-            for kills in lab.plan(options.kills - len(lab.kills), seed):
-                lab.chain(kills)
-            seed += 1
+        with suppress(KeyboardInterrupt):  # what was found so far is told
+            while len(lab.kills) < options.kills:  # some kills come too late to happen
+                for kills in lab.plan(options.kills - len(lab.kills), seed):
+                    lab.chain(kills)
+                seed += 1
     report(lab, time.perf_counter() - started)
     return bool(lab.broken or lab.lost)
 

@@ -145,12 +145,9 @@ class TrialRun:
             metrics = read_metrics(run) if "loss" in line else []
             losses = [m["loss"] for m in metrics if "loss" in m and step - m["step"] < every]
             value = statistics.fmean(losses) if losses else None
-        known = self.trial.study.get_trials(deepcopy=False)[self.trial.number]
-        reported = max(known.intermediate_values, default=0)
-        if value is None or part < reported:  # it was judged before a kill, and went on
+        if value is None:
             return
-        if part > reported:
-            self.trial.report(value, part)
+        self.trial.report(value, part)  # Optuna keeps what was reported before a kill
         if self.trial.should_prune():
             raise TrialPruned
 

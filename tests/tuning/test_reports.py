@@ -18,11 +18,16 @@ from study_runs import fake_train, run_here, study, study_file
 
 from gpt2lib.cli import main
 from gpt2lib.config import load_config
-from gpt2lib.tuning import pool, trial
+from gpt2lib.tuning import pool, results, trial
 from gpt2lib.tuning.config import load_study
 from gpt2lib.tuning.figures import Axis
 from gpt2lib.tuning.results import best_trials, importances, noise, winner
 from gpt2lib.utils.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESAMPLED", 40)
 
 
 @pytest.fixture

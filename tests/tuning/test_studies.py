@@ -310,6 +310,25 @@ def test_seconds_become_steps_once_for_each_shape(
     assert len(json.loads((tmp_path / "out" / "speeds.json").read_text(encoding="utf-8"))) == 2
 
 
+def test_a_trial_that_goes_on_keeps_its_steps_on_a_machine_that_became_slower(
+    tmp_path: Path, fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = study(tmp_path, budget={"seconds": 4.0}, trials=1), tmp_path / "out"
+    monkeypatch.setattr(speed, "measure_speed", lambda *_: 160.0)
+
+    def dying(config: TrainConfig, out: Path, watch: Watch) -> dict[str, Any]:
+        sys.exit()
+
+    with monkeypatch.context() as killed:
+        killed.setattr(trial, "train", dying)
+        with pytest.raises(SystemExit):
+            run_here(config, out)
+    (out / "speeds.json").unlink()
+    monkeypatch.setattr(speed, "measure_speed", lambda *_: 80.0)
+    (done,) = run_here(config, out).trials
+    assert done.user_attrs["steps"] == 640 // (16 * done.params["batch_size"])
+
+
 def test_a_real_speed_is_measured_and_nothing_of_it_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +469,21 @@ def test_a_worker_ends_with_the_process_that_started_it(
     monkeypatch.setattr(os, "getppid", lambda: 1)
     with pytest.raises(SystemExit):
         Worker(tmp_path / "out", parent=12345).work()
+
+
+def test_a_worker_ends_with_it_in_the_middle_of_a_run_and_the_trial_goes_on(
+    tmp_path: Path, fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out, asked = study(tmp_path, trials=1), tmp_path / "out", iter(range(100))
+    whole = run_here(config, tmp_path / "whole")
+    opened = pool.open_folder(config, out)
+    with monkeypatch.context() as dying:
+        dying.setattr(os, "getppid", lambda: 1 if next(asked) > 3 else 2)
+        with pytest.raises(SystemExit):
+            Worker(out, parent=2).work()
+    assert [t.state for t in opened.trials] == [TrialState.RUNNING]
+    assert not list(out.glob("trials/*/*/result.json"))
+    assert facts(run_here(config, out)) == facts(whole)
 
 
 def test_sigterm_in_a_run_leaves_a_checkpoint_and_the_trial_goes_on(
