@@ -101,12 +101,13 @@ def _memory_of_update(
     moments = update.moments(size)
     moment, peak = highest(moments)
     few = config.replace(model=config.model.replace(vocab_size=1))  # activations do not see it
-    activations = {
-        f"activations_{name}_checkpointing": _update_memory(
-            few.replace(gradient_checkpointing=every), share, processes
-        ).moments(size)["loss"]["activations"]
-        for name, every in (("without", False), ("with", True))
-    }
+    activations = {}
+    for name, every in (("without", False), ("with", True)):
+        other = moments
+        if every != config.gradient_checkpointing:
+            again = few.replace(gradient_checkpointing=every)
+            other = _update_memory(again, share, processes).moments(size)
+        activations[f"activations_{name}_checkpointing"] = other["loss"]["activations"]
     sizes = {name: moments["loss"][name] for name in ("activations", "loss")}
     return {**sizes, **activations, "peak": peak}, {
         "micro_batch": size,

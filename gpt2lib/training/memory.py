@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux shows what a container may use."""
-LONGEST, SHORT = 100_000, 20_000
-"""Operations of the longest play, some ten seconds, and of one that nobody has to wait for."""
+LONGEST, WHOLE, SHORT = 100_000, 30_000, 20_000
+"""Operations of the longest play, some twenty seconds; of one that is made as a whole; and of one
+that nobody has to wait for."""
 
 
 def available_memory(device: str) -> int:
@@ -115,7 +116,7 @@ class PlayedMemory(UpdateMemory):
     def moments(self, size: int) -> Moments:
         """Return what lives at the moments of an update, with so many sequences at once."""
         V, later = self.config.model.vocab_size, size < self.share
-        if operations(self.config.model, size) <= LONGEST:
+        if operations(self.config.model, size) <= WHOLE:
             return self._play(size, V, later)
         blocks, few, fewer = (
             self._play(n, v, later) for n, v in ((size, 1), (self._few, V), (self._few, 1))

@@ -351,9 +351,10 @@ def test_estimate_counts_what_the_model_has(
     assert main(["estimate", str(trained / "config.yaml"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["parameters"]["total"] == load_pretrained(trained).num_parameters()
-    assert main(["estimate", "--json", "gpt2"]) == 0
+    elsewhere = ["--device", "cuda", "--memory", "24GB"]  # counted, not played
+    assert main(["estimate", "--json", "gpt2", *elsewhere]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"]["total"] == 124_439_808
-    assert main(["estimate", "gpt2", "--model.tie_weights", "false"]) == 0
+    assert main(["estimate", "gpt2", "--model.tie_weights", "false", *elsewhere]) == 0
     assert "163,037,184" in capsys.readouterr().out
 
 

@@ -454,17 +454,19 @@ def test_a_large_micro_batch_is_played_in_two_halves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They add up to at most 3 %, or a matrix of the vocabulary, more."""
-    for module in (memory, chunked_loss):
-        monkeypatch.setattr(module, "CHUNK", 1 << 15)
-    update = PlayedMemory(run_config(changes, precision=precision, **fields), 48)
+    update = PlayedMemory(run_config(changes, precision=precision, **fields), 24)
+    shape = update.config.model
+    for module in (memory, chunked_loss):  # a chunk of logits for each sequence
+        monkeypatch.setattr(module, "CHUNK", shape.block_size * shape.vocab_size)
+    update = PlayedMemory(update.config, 24)
     matrix = 4 * update.config.model.vocab_size * update.config.model.n_embd
-    for size in (24, 48):
+    for size in (12, 24):
         as_one = update.peak(size)
         with monkeypatch.context() as patch:
-            patch.setattr(memory, "LONGEST", 0)
+            patch.setattr(memory, "WHOLE", 0)
             assert 0.999 * as_one < update.peak(size) <= as_one + max(0.03 * as_one, matrix)
     played = {size for size, vocab_size, _ in update._played if vocab_size > 1}
-    assert played == {24, 48, update._few} and update._few < 6
+    assert played == {12, 24, update._few} and update._few < 6
 
 
 @pytest.mark.slow
@@ -477,7 +479,7 @@ def test_two_halves_are_within_half_a_percent_for_gpt2(
     config = run_config(shape, precision=precision, gradient_checkpointing=again)
     update = PlayedMemory(config, 480)
     as_one = update.peak(16)
-    monkeypatch.setattr(memory, "LONGEST", 0)
+    monkeypatch.setattr(memory, "WHOLE", 0)
     assert update.peak(16) == pytest.approx(as_one, rel=0.005)
 
 
@@ -508,7 +510,7 @@ def test_what_is_found_along_a_line_fits_and_the_next_does_not(
     """With a chunk for each sequence 2 are few already, so most micro-batches are many."""
     for module in (memory, chunked_loss):
         monkeypatch.setattr(module, "CHUNK", BASE.block_size * BASE.vocab_size)
-    for name, value in {"SHORT": 0, "LONGEST": longest}.items():
+    for name, value in {"SHORT": 0, "WHOLE": longest}.items():
         monkeypatch.setattr(memory, name, value)
     update = PlayedMemory(run_config(), 64)
     just = math.ceil(update.peak(size) / (1 - MARGIN))
