@@ -104,7 +104,9 @@ def _judge(exercise: Exercise, function: Function, reference: Function) -> Check
     for c, outcome in zip(cases, outcomes, strict=False):
         if outcome.error is not None:
             text = f"{one_line(outcome.error, function)} (called with {arguments_of(c, names)})"
-            return CheckResult(name, "error", text)
+            return _known_error(exercise, reference, cases, outcomes, text) or CheckResult(
+                name, "error", text
+            )
     return _compare(exercise, function, reference, cases, outcomes)
 
 
@@ -148,6 +150,43 @@ def _compare(
     return _unforeseen(exercise, pairs, *first)
 
 
+def _known_error(
+    exercise: Exercise,
+    reference: Function,
+    cases: list[Case],
+    outcomes: list[Outcome],
+    text: str,
+) -> CheckResult | None:
+    """Return the misconception that fails on the same cases and is equal on the others."""
+    pairs = zip(cases, outcomes, strict=False)
+    ended = [(c, o) for c, o in pairs if not isinstance(o.error, Stopped)]
+    values = [(c, o.value) for c, o in ended if o.error is None]
+    if len(ended) < len(cases) or not values:
+        return None
+    wanted = [call(reference, c, exercise.inplace).value for c, _ in values]
+    differences = [exercise.difference(w, got) for w, (_, got) in zip(wanted, values, strict=True)]
+    if not any(differences):
+        return None  # right wherever it ends: the error is what there is to say
+    i = next(i for i, difference in enumerate(differences) if difference)
+    seen = Seen(values[i][0], wanted[i], values[i][1], differences[i].index)  # type: ignore[union-attr]
+    for known in exercise.misconceptions:
+        if known.wrong is not None and all(
+            _same(exercise, call(known.wrong, c, exercise.inplace), o) for c, o in ended
+        ):
+            said = known.diagnosis if isinstance(known.diagnosis, str) else None
+            with contextlib.suppress(Exception):  # values that it cannot point into
+                said = said or known.diagnosis(seen)  # type: ignore[operator]
+            if said:
+                return CheckResult(exercise.id, "wrong", f"{said}\n  {text}", known.name)
+    return None
+
+
+def _same(exercise: Exercise, variant: Outcome, outcome: Outcome) -> bool:
+    if variant.error is not None or outcome.error is not None:
+        return type(variant.error) is type(outcome.error)
+    return not exercise.difference(variant.value, outcome.value)
+
+
 def _unforeseen(
     exercise: Exercise, pairs: list[Pair], seen: Seen, difference: Difference
 ) -> CheckResult:
@@ -173,6 +212,8 @@ def _shows(
     """Return the diagnosis if the answer shows the misconception."""
     said: str | bool | None = None
     test, wrong = misconception.test, misconception.wrong
+    if misconception.when_right and seen is not None:
+        return None
     if test is not None:
         with contextlib.suppress(Exception, SystemExit, GeneratorExit), seeded(), heard(""):
             said = within(seconds(), lambda: test(function))

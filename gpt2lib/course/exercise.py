@@ -79,12 +79,15 @@ class Misconception:
         test: takes the learner's function; a string (the diagnosis) or True means that the
             misconception shows. It is run for right outputs too: use it for properties that
             outputs alone do not prove. An error inside of it counts as "does not show".
+        when_right: the test is about answers whose outputs are right on every case, and is run
+            for no others: "the numbers are right, but".
     """
 
     name: str
     diagnosis: str | Callable[[Seen], str] = ""
     wrong: Callable[..., Any] | None = None
     test: Callable[[Callable[..., Any]], str | bool | None] | None = None
+    when_right: bool = False
 
     def __post_init__(self) -> None:
         if (self.wrong is None) == (self.test is None):

@@ -114,6 +114,12 @@ LAYER_NORM = Exercise(
             wrong=_norm(scale=lambda variance: torch.sqrt(variance) + 1e-5),
         ),
         Misconception(
+            "std-plus-eps",
+            "two things: x.std() divides by C − 1 (unbiased=False divides by C), and 1e-5 is added "
+            "after the root; layer norm has torch.sqrt(variance + 1e-5)",
+            wrong=_norm(unbiased=True, scale=lambda variance: torch.sqrt(variance) + 1e-5),
+        ),
+        Misconception(
             "not-centred",
             "the mean is not subtracted: this is RMSNorm, which later models use; GPT-2 centres",
             wrong=_norm(centred=False),
@@ -271,6 +277,11 @@ def _second_without_residual(x: Any, ln_1: Any, attn: Any, ln_2: Any, mlp: Any) 
     return mlp(ln_2(x + attn(ln_1(x))))
 
 
+def _first_without_residual(x: Any, ln_1: Any, attn: Any, ln_2: Any, mlp: Any) -> Any:
+    x = attn(ln_1(x))
+    return x + mlp(ln_2(x))
+
+
 def _mlp_first(x: Any, ln_1: Any, attn: Any, ln_2: Any, mlp: Any) -> Any:
     x = x + mlp(ln_2(x))
     return x + attn(ln_1(x))
@@ -328,6 +339,12 @@ BLOCK = Exercise(
             "second-residual-missing",
             "attention adds to the stream, but the MLP replaces it; the MLP adds, too",
             wrong=_second_without_residual,
+        ),
+        Misconception(
+            "first-residual-missing",
+            "attention replaces the stream, and the MLP adds to it; attention adds, too: "
+            "x = x + attn(ln_1(x))",
+            wrong=_first_without_residual,
         ),
         Misconception(
             "in-parallel",
@@ -400,6 +417,11 @@ COUNT_PARAMETERS = Exercise(
             "no-norms-in-the-blocks",
             "the two layer norms of each block are missing, 4·d a block",
             wrong=lambda V, T, L, d: _right_count(V, T, L, d) - 4 * L * d,
+        ),
+        Misconception(
+            "no-norms",
+            "the layer norms are missing, 4·d in each block and 2·d after the last",
+            wrong=lambda V, T, L, d: _right_count(V, T, L, d) - (4 * L + 2) * d,
         ),
         Misconception(
             "weights-only",

@@ -65,6 +65,10 @@ def _wrong_weights(
     return weights
 
 
+def _scaled_late(q: Any, k: Any) -> Any:
+    return _wrong_weights(scale=lambda hs: 1)(q, k) / q.size(-1) ** 0.5
+
+
 class _Watch:
     """What turns nothing, and keeps the queries as the layer split them."""
 
@@ -143,7 +147,11 @@ def _layer_cases() -> list[Case]:
 
 
 def _sees(seen: Seen, what: str) -> str:
-    i, j = seen.index
+    """Name the first position that sees a later one."""
+    ahead = torch.as_tensor(seen.got).ne(0).triu(1).nonzero()
+    if not len(ahead):
+        return f"something is seen that should not be, {what}"
+    i, j = ahead[0].tolist()
     return f"position {i} can see position {j}, {what}"
 
 
@@ -188,6 +196,12 @@ EXERCISES = [
                     + [x[:, :t].mean(1, keepdim=True) for t in range(1, x.size(1))],
                     dim=1,
                 ),
+            ),
+            Misconception(
+                "mean-of-nothing",
+                "position 0 is nan: the slice x[:, :t] is empty for t = 0, and a mean over nothing "
+                "is 0/0. Position t counts itself: x[:, : t + 1]",
+                wrong=lambda x: torch.stack([x[:, :t].mean(1) for t in range(x.size(1))], dim=1),
             ),
             Misconception(
                 "averages-the-batch",
@@ -285,6 +299,21 @@ EXERCISES = [
                 "you divided by hs; a sum of hs products has standard deviation √hs, so divide by "
                 "its square root",
                 wrong=_wrong_weights(scale=lambda hs: hs),
+            ),
+            Misconception(
+                "scaled-after-the-softmax",
+                lambda seen: (
+                    f"row {seen.index[0]} sums to {float(seen.got[seen.index[0]].sum()):.2f}, not "
+                    "to 1: you divide the weights by √hs, after the softmax; what is divided are "
+                    "the scores, before it"
+                ),
+                wrong=_scaled_late,
+            ),
+            Misconception(
+                "keys-ask-queries",
+                "this is k @ q.T, whose row i holds the scores of key i with every query; a row "
+                "belongs to a query: q @ k.T",
+                wrong=lambda q, k: _wrong_weights()(k, q),
             ),
             Misconception(
                 "softmax-over-queries",

@@ -35,17 +35,38 @@ def _given(logits: Any, targets: Any) -> Any:
 
 
 def _overflows(my_cross_entropy: Function) -> str | None:
-    small, targets = _scores()[0].args
-    expected = torch.nn.functional.cross_entropy(small, targets)
-    if not abs(float(my_cross_entropy(small, targets)) - float(expected)) < 1e-4:
-        return None  # wrong in another way
-    logits = torch.tensor([[1000.0, 0.0, -1000.0], [0.0, -2000.0, 0.0]])
-    loss = float(my_cross_entropy(logits, torch.tensor([1, 0])))
-    if math.isfinite(loss) and abs(loss - (1000 + math.log(2)) / 2) < 0.1:
+    wanted, loss = 500.0, _one_large_score(my_cross_entropy, 1000.0)
+    way_out = "use torch.log_softmax or torch.logsumexp"
+    if abs(loss - wanted) < 0.1:
+        return None
+    found = f"right for small scores, but for logits of 1000 it gives {loss:.6g}: "
+    if math.isnan(loss):
+        return f"{found}exp(1000) is infinite in float32, and inf/inf is nan; {way_out}"
+    if math.isinf(loss):
+        return f"{found}a probability became 0 before its logarithm was taken; {way_out}"
+    if loss < wanted and abs(_one_large_score(my_cross_entropy, 2000.0) - loss) < 0.1:
+        return (
+            f"{found}it should be {wanted:g}. With 2000 it gives the same, so something bounds "
+            f"what one token can cost (a clamp, a small number added to the probability); {way_out}"
+        )
+    return f"{found}it should be {wanted:g}; {way_out}"
+
+
+def _one_large_score(my_cross_entropy: Function, size: float) -> float:
+    """Return the loss of two targets: one so far below the likeliest token, one that is it."""
+    logits = torch.tensor([[size, 0.0, -size]] * 2)
+    return float(my_cross_entropy(logits, torch.tensor([1, 0])))
+
+
+def _underflows(my_table_loss: Function) -> str | None:
+    table, n = torch.full((4, 4), 0.25, dtype=torch.float64), 2001
+    loss = float(my_table_loss(table, torch.zeros(n, dtype=torch.long)))
+    if abs(loss - math.log(4)) < 1e-6 or math.isfinite(loss):
         return None
     return (
-        f"right for small scores, but for logits of 1000 it gives {loss}: exp overflows, or a "
-        "probability rounds to 0 before the logarithm; use torch.log_softmax or torch.logsumexp"
+        f"for a text of {n:,} tokens, each with probability 0.25, it gives {loss}: the product of "
+        "so many probabilities is smaller than any number that float64 holds. Take the logarithm "
+        "of each, then add"
     )
 
 
@@ -194,7 +215,7 @@ EXERCISES = [
                 BITS,
                 wrong=lambda logits, targets: -_given(logits, targets).log2().mean(),
             ),
-            Misconception("overflows", test=_overflows),
+            Misconception("overflows", test=_overflows, when_right=True),
         ],
     ),
     Exercise(
@@ -292,6 +313,13 @@ EXERCISES = [
                 wrong=_too_small_sum,
             ),
             Misconception(
+                "repeated-pairs-once",
+                "a pair that comes several times is counted once: `counts[i, j] += 1` with tensors "
+                "of indices reads all old values first, so repeated ones overwrite each other. "
+                "Count in a loop, or with counts.index_put_(…, accumulate=True)",
+                wrong=lambda ids, v, k: _rows(_table(ids, v).clamp(max=1) + k),
+            ),
+            Misconception(
                 "smoothed-afterwards",
                 "the smoothing was added to the probabilities, and the rows no longer sum to 1; "
                 "add it to the counts",
@@ -355,6 +383,7 @@ EXERCISES = [
                 BITS,
                 wrong=lambda table, ids: float(-_bet(table, ids).log2().mean()),
             ),
+            Misconception("underflows", test=_underflows, when_right=True),
         ],
     ),
 ]

@@ -175,6 +175,12 @@ FEISTEL = Exercise(
             wrong=_network(lambda le, r, mask, i, mix: (r, mix(i, r) & mask)),
         ),
         Misconception(
+            "one-after-the-other",
+            "the left half becomes the right one before it is used, so the old left half is lost "
+            "and numbers meet: assign both at once, left, right = right, left ^ …",
+            wrong=_network(lambda le, r, mask, i, mix: (r, r ^ (mix(i, r) & mask))),
+        ),
+        Misconception(
             "mixes-the-wrong-half",
             "you mix the half that is being changed; it cannot be found again from the result, so "
             "two numbers may meet. mix takes the right half, which the round keeps",
@@ -286,6 +292,17 @@ CYCLE_WALKING = Exercise(
                 f"they go from 0 to {seen.case.args[1] - 1}. Send it through again"
             ),
             wrong=lambda position, n, permute: permute(position),
+        ),
+        Misconception(
+            "if-for-while",
+            lambda seen: (
+                f"position {seen.case.args[0]} goes to {seen.got}: you send a number that is too "
+                f"large through once more, and it may be too large again. Go on while it is >= "
+                f"{seen.case.args[1]}"
+            ),
+            wrong=lambda position, n, permute: (
+                permute(position) if permute(position) < n else permute(permute(position))
+            ),
         ),
         Misconception(
             "off-by-one",
@@ -483,6 +500,12 @@ def _grows(i: int, a: int, total: int) -> bool:
     return (i + 1) * a // total > i * a // total
 
 
+def _in_floats(i: int, shares: Sequence[int]) -> tuple[int, int]:
+    share = shares[0] / sum(shares)
+    before = int(i * share)
+    return (0, before) if int((i + 1) * share) > before else (1, i - before)
+
+
 MIXTURE_DRAW = Exercise(
     id="mixture-draw",
     notebook="02",
@@ -490,7 +513,10 @@ MIXTURE_DRAW = Exercise(
     signature="my_draw(i, shares)",
     reference="gpt2lib.data.order:interleave",
     adapt=_one_sample,
-    cases=lambda: [case(i, shares) for shares in ((2, 3), (5, 2), (1, 3)) for i in range(16)],
+    cases=lambda: [
+        *(case(i, shares) for shares in ((2, 3), (5, 2), (1, 3)) for i in range(16)),
+        *(case(i, (1, 48)) for i in (48, 49)),  # 49 · (1/49) is less than 1 in float64
+    ],
     hints=[
         "Of the first n samples, the first source has had floor(n * a / total): n * a // total.",
         "Sample i is one of the first source's if that number is larger at n = i + 1 than at "
@@ -533,6 +559,12 @@ MIXTURE_DRAW = Exercise(
                 lambda i, a, total: (i + 1) * a // total,
                 lambda i, a, total: i + 1 - (i + 1) * a // total,
             ),
+        ),
+        Misconception(
+            "in-floats",
+            "a share as a float is rounded: 49 * (1 / 49) is 0.9999999999999999, which int cuts to "
+            "0, so a sample goes to the wrong source. Whole numbers are exact: n * a // total",
+            wrong=_in_floats,
         ),
         Misconception(
             "sources-swapped",

@@ -125,6 +125,7 @@ def _parameter_cases() -> Any:
         "transformer.h.0.ln_1.bias": (4,),
         "transformer.h.0.attn.c_attn.weight": (12, 4),
         "transformer.h.0.attn.c_proj.weight": (4, 4),
+        "transformer.h.1.mlp.c_fc.weight": (16, 4),
         "transformer.h.2.mlp.c_proj.weight": (4, 16),
         "transformer.h.2.mlp.c_proj.bias": (4,),
         "transformer.ln_f.weight": (4,),
@@ -151,6 +152,29 @@ def _variant(
             init.normal_(weight, std=std / shrink)
 
     return fill
+
+
+def _vectors_at_1(weight: Any, name: str, n_layer: int) -> None:
+    """Fill all vectors of the layer norms with 1, their biases too."""
+    if ".ln_" in name:
+        init.ones_(weight)
+    else:
+        _variant()(weight, name, n_layer)
+
+
+def _needs_no_grad(my_init_parameter: Any) -> str | None:
+    weight = torch.nn.Parameter(torch.full((4, 4), 7.0))
+    try:
+        my_init_parameter(weight, "transformer.h.0.mlp.c_fc.weight", 3)
+    except RuntimeError as error:
+        if "in-place" not in str(error) and "requires grad" not in str(error):
+            return None
+        return (
+            "right for a plain tensor, but a model's Parameter requires a gradient, and autograd "
+            "refuses to change it in place; write it under torch.no_grad(), or with "
+            "nn.init.…_(weight), which does that"
+        )
+    return None
 
 
 def _leaves_it(my_init_parameter: Any) -> bool:
@@ -193,6 +217,12 @@ INIT_PARAMETER = Exercise(
             wrong=_variant(residual=lambda name: name.endswith("attn.c_proj.weight")),
         ),
         Misconception(
+            "c-fc-is-scaled",
+            "c_fc is scaled as well; it does not write into the stream, only c_proj does, so c_fc "
+            "has the std of every other matrix",
+            wrong=_variant(residual=lambda name: "c_proj" in name or ".mlp." in name),
+        ),
+        Misconception(
             "one-write-a-block",
             "c_proj is divided by √n_layer; a block writes twice, so it is √(2 · n_layer)",
             wrong=_variant(n_terms=lambda n_layer: n_layer),
@@ -217,11 +247,18 @@ INIT_PARAMETER = Exercise(
             wrong=_variant(gain=lambda weight: init.zeros_(weight)),
         ),
         Misconception(
+            "norms-biases-at-1",
+            "the biases of the layer norms are 1; only their gains are (their names end in "
+            "weight), every bias starts at 0",
+            wrong=_vectors_at_1,
+        ),
+        Misconception(
             "random-gains",
             "the gains of the layer norms are drawn with std 0.02, which shrinks all that passes "
             "to a fiftieth; they start at 1",
             wrong=_variant(gain=lambda weight: init.normal_(weight, std=0.02)),
         ),
+        Misconception("needs-no-grad", test=_needs_no_grad, when_right=True),
     ],
 )
 
@@ -257,11 +294,26 @@ def _other_way(my_tie: Any) -> bool:
     return embedding.weight is head.weight and bool(torch.equal(head.weight, wanted))
 
 
-def _only_reads(my_tie: Any) -> bool:
+def _still_apart(my_tie: Any) -> str | None:
+    """Say what is seen where both parts still have the Parameter that they had."""
     head, embedding = _pair()
     before = head.weight, embedding.weight
+    numbers = [weight.detach().clone() for weight in before]
     my_tie(head, embedding)
-    return head.weight is before[0] and embedding.weight is before[1] and not _copied(my_tie)
+    if head.weight is not before[0] or embedding.weight is not before[1]:
+        return None
+    if torch.equal(embedding.weight, numbers[0]):
+        return (
+            "the embedding's numbers were overwritten with the head's, and there are still two "
+            "Parameters; the head must hold the embedding's Parameter"
+        )
+    if not all(torch.equal(weight, old) for weight, old in zip(before, numbers, strict=True)):
+        return "there are still two Parameters, with other numbers; assign to head.weight"
+    return (
+        "both parts still have their own weight, with the numbers that they had: nothing was "
+        "assigned to head.weight (an assignment to the name `head` changes nothing outside of "
+        "your function)"
+    )
 
 
 def _transposed(my_tie: Any) -> bool:
@@ -309,20 +361,15 @@ TIE_WEIGHTS = Exercise(
             "step they drift apart. Share the Parameter instead of copying its numbers",
             test=_copied,
         ),
-        Misconception(
-            "nothing-happened",
-            "both parts still have their own weight: an assignment to the name `head` changes "
-            "nothing outside of your function; assign to head.weight",
-            test=_only_reads,
-        ),
+        Misconception("nothing-happened", test=_still_apart),
     ],
 )
 
 
-def _gpt(tied: bool) -> Any:
+def _gpt(tied: bool, n_layer: int = 1) -> Any:
     return model.GPT(
         config.GPTConfig(
-            vocab_size=11, block_size=4, n_layer=1, n_head=2, n_embd=4, tie_weights=tied
+            vocab_size=11, block_size=4, n_layer=n_layer, n_head=2, n_embd=4, tie_weights=tied
         )
     )
 
@@ -330,7 +377,10 @@ def _gpt(tied: bool) -> Any:
 def _save_cases() -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [case(_gpt(tied=True)), case(_gpt(tied=False))]
+        repeated = _gpt(tied=True, n_layer=2)  # a second pair of names, in the middle
+        first, second = repeated.transformer.h
+        second.mlp.c_fc.weight = first.mlp.c_fc.weight
+        return [case(_gpt(tied=True)), case(_gpt(tied=False)), case(repeated)]
 
 
 def _distinct_values(a_model: Any) -> dict[str, Any]:
@@ -339,6 +389,13 @@ def _distinct_values(a_model: Any) -> dict[str, Any]:
         if not any(torch.equal(tensor, other) for other in kept.values()):
             kept[name] = tensor
     return kept
+
+
+def _last_names(a_model: Any) -> dict[str, Any]:
+    kept: dict[int, tuple[str, Any]] = {}
+    for name, tensor in a_model.state_dict().items():
+        kept[tensor.data_ptr()] = name, tensor
+    return dict(kept.values())
 
 
 SAVE_TIED = Exercise(
@@ -372,18 +429,25 @@ SAVE_TIED = Exercise(
             "drops-the-embedding",
             "you kept lm_head.weight and dropped transformer.wte.weight; published files hold "
             "the embedding, which is also the first of the two names",
-            wrong=lambda model: {
-                name: tensor
-                for name, tensor in model.state_dict().items()
-                if name != "transformer.wte.weight"
-                or tensor.data_ptr() != model.lm_head.weight.data_ptr()
-            },
+            wrong=_last_names,
         ),
         Misconception(
             "compares-values",
-            "you dropped tensors that are equal, not tensors that are one: all biases start at 0 "
-            "and all gains at 1, and most of them are gone",
+            lambda seen: (
+                f"{next(name for name in seen.expected if name not in seen.got)} is missing. Its "
+                "numbers are those of another tensor, but it is one of its own: all biases start "
+                "at 0 and all gains at 1. Ask whether two names share memory"
+            ),
             wrong=_distinct_values,
+        ),
+        Misconception(
+            "names-by-count",
+            "names and tensors do not belong together: state_dict() has one name more than "
+            "parameters() has tensors for each tensor that has two, so counting along both lists "
+            "shifts all that follow. named_parameters() gives the pairs",
+            wrong=lambda model: dict(
+                zip(model.state_dict(), (p.detach() for p in model.parameters()), strict=False)
+            ),
         ),
     ],
 )
@@ -418,6 +482,15 @@ def _asleep(forward: Any) -> Any:
         return sorted(n for n, g in zip(named, gradients, strict=True) if not g.any())
 
     return asleep
+
+
+def _stale(my_asleep: Any) -> bool:
+    """Give the model gradients of an earlier backward pass."""
+    (a_model,) = _zero_cases()[0].args
+    fresh = my_asleep(_zero_cases()[0].args[0])
+    for p in a_model.parameters():
+        p.grad = torch.ones_like(p)
+    return bool(fresh) and not my_asleep(a_model)
 
 
 def _named(keep: Callable[[str, Any], bool]) -> Any:
@@ -477,6 +550,13 @@ ASLEEP_AT_FIRST = Exercise(
             "mlp-only",
             "attention ends in a c_proj of its own, so what comes before that sleeps as well",
             wrong=_named(lambda name, p: ".h." in name and ("c_fc" in name or "ln_2" in name)),
+        ),
+        Misconception(
+            "old-gradients-count",
+            "on a model that has gradients already nothing sleeps for you: backward adds to what "
+            "is in p.grad. Empty it first, model.zero_grad()",
+            test=_stale,
+            when_right=True,
         ),
     ],
 )

@@ -12,6 +12,7 @@ torch: Any = lazy("torch")
 config: Any = lazy("gpt2lib.config")
 masks: Any = lazy("gpt2lib.model.masks")
 model: Any = lazy("gpt2lib.model.gpt")
+watching: Any = lazy("gpt2lib.course.watching")
 
 Function = Callable[..., Any]
 
@@ -62,6 +63,7 @@ def _grouped_cases() -> list[Case]:
     return [
         case(*_draw((4, 5, 3), (2, 5, 3), (2, 5, 3))),
         case(*_draw((6, 4, 2), (2, 4, 2), (2, 4, 2), seed=1)),
+        case(*_draw((8, 4, 2), (4, 4, 2), (4, 4, 2), seed=2)),
     ]
 
 
@@ -142,6 +144,7 @@ def _wrong_blocks(
     *,
     back: int = 1,
     slide: bool = True,
+    wider: int = 0,
     causal: bool = True,
     whole: bool = False,
     pad: bool = False,
@@ -160,7 +163,7 @@ def _wrong_blocks(
                 keys, values = torch.cat((zeros, keys)), torch.cat((zeros, values))
                 before = torch.arange(end)[:, None] + torch.arange(window, 0, -1)[None, :]
                 distance = torch.cat((before, distance), dim=1)
-            allowed = (distance < window) if slide else (distance == distance)
+            allowed = (distance < window + wider) if slide else (distance == distance)
             if causal:
                 allowed = allowed & (distance >= 0)
             scores = (q[start:end] @ keys.T / math.sqrt(hs)).masked_fill(~allowed, -torch.inf)
@@ -168,6 +171,20 @@ def _wrong_blocks(
         return torch.cat(ys) if ys else q[:0]
 
     return attention
+
+
+def _dense_table(my_chunked: Function) -> str | None:
+    T, window = 256, 4
+    q, k, v = _draw((T, 2), (T, 2), (T, 2), seed=3)
+    with watching.Tables(math.prod) as tables:
+        my_chunked(q, k, v, window)
+    if tables.largest < T * T:
+        return None
+    return (
+        f"for {T} positions and a window of {window} a tensor of {tables.largest:,} numbers was "
+        f"made: a table of every position by every other, which is what the blocks are to avoid. "
+        "Make scores and mask of one block at a time"
+    )
 
 
 def _sees(seen: Seen, why: str) -> str:
@@ -200,6 +217,12 @@ EXERCISES = [
                 "query head h took key/value head h % nkv, so the heads of a group lie apart. "
                 "Groups are neighbours: h // group (k.repeat_interleave, not k.repeat)",
                 wrong=_wrong_grouped(head_for=lambda h, group, nkv: h % nkv),
+            ),
+            Misconception(
+                "divides-by-the-heads",
+                "query head h took key/value head h // nkv; a group has nh // nkv query heads, so "
+                "divide by that: h // (nh // nkv)",
+                wrong=_wrong_grouped(head_for=lambda h, group, nkv: h // nkv),
             ),
             Misconception(
                 "one-head-for-all",
@@ -542,6 +565,13 @@ EXERCISES = [
                 "a score of 0 is not a score of −∞: hide them, or leave them out",
                 wrong=_wrong_blocks(pad=True),
             ),
+            Misconception(
+                "one-too-many",
+                "a query sees window + 1 keys: the window counts the query itself, so hide "
+                "distances of `window` and above, 0 <= i - j < window",
+                wrong=_wrong_blocks(wider=1),
+            ),
+            Misconception("dense-table", test=_dense_table, when_right=True),
         ],
     ),
 ]

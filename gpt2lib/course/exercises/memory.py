@@ -142,6 +142,15 @@ def _leaves_gradients(my_backward: Any) -> bool:
     return any(p.grad is not None for p in block.parameters())
 
 
+def _wipes_gradients(my_backward: Any) -> bool:
+    """Whether gradients that others have left in the block are still there afterwards."""
+    block, *rest = _one_call()
+    for p in block.parameters():
+        p.grad = torch.ones_like(p)
+    my_backward(block, *rest)
+    return any(p.grad is None or bool((p.grad == 0).all()) for p in block.parameters())
+
+
 def _moves_the_generator(my_backward: Any) -> bool:
     arguments = _one_call()
     before = torch.get_rng_state()
@@ -215,6 +224,12 @@ BACKWARD_AGAIN = Exercise(
             "you also leave gradients in p.grad of the block; whoever calls you adds what you "
             "return, so they would count twice. torch.autograd.grad leaves none",
             test=_leaves_gradients,
+        ),
+        Misconception(
+            "wipes-gradients",
+            "gradients that were in p.grad of the block before are gone: they are those of an "
+            "earlier micro-batch. Touch none, torch.autograd.grad needs no zero_grad()",
+            test=_wipes_gradients,
         ),
         Misconception(
             "moves-the-generator",
@@ -457,6 +472,7 @@ def _fit_cases() -> list[Any]:
         case(of(10), int(of(10).peak(9) / whole) + 1),
         case(wide, int(wide.peak(2) / whole) + 1),
         case(of(8), of(8).peak(1) // 2),  # nothing fits
+        case(of(6), 100 * of(6).peak(6)),  # all at once
     ]
 
 
@@ -505,6 +521,12 @@ LARGEST_MICRO_BATCH = Exercise(
             "at once no gradients of an earlier micro-batch are there, so it may fit where a "
             "smaller size does not: begin with the largest",
             wrong=_search(_upwards, until_too_much=True),
+        ),
+        Misconception(
+            "never-all-at-once",
+            "where all sequences fit at once you still cut them up: the share itself divides the "
+            "share; range(1, share) ends before it",
+            wrong=_search(lambda share: _divisors(share)[1:] or [share]),
         ),
         Misconception(
             "powers-of-two",

@@ -8,9 +8,10 @@ from typing import Any
 from gpt2lib.course.exercise import Exercise, Misconception, case, lazy
 
 torch: Any = lazy("torch")
-dispatch: Any = lazy("torch.utils._python_dispatch")
+watching: Any = lazy("gpt2lib.course.watching")
 
 IGNORE = -1
+LONGER = 40
 
 Function = Callable[..., Any]
 
@@ -69,30 +70,42 @@ def _problem(n: int, ignored: tuple[int, ...], seed: int, v: int = 11) -> tuple[
     return x, weight, targets
 
 
-def _holds_more(my_loss: Any) -> str | None:
-    """Watch what is made: tables with a column a token and more rows than a chunk has."""
-    x, weight, targets = _problem(9, (4,), 5)
-    most = 0
-
-    class Watch(dispatch.TorchDispatchMode):  # type: ignore[misc]
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            nonlocal most
-            made = func(*args, **(kwargs or {}))
-            if isinstance(made, torch.Tensor) and made.shape[1:] == weight.shape[:1]:
-                n_rows = made.size(0)
-                most = max(most, n_rows if n_rows != weight.size(1) else 0)  # or weight, transposed
-            return made
-
-    with Watch():
-        my_loss(x, weight, targets, 2)
-    if most <= 2:
+def _of_the_logits(my_loss: Any) -> str | None:
+    x, weight, targets = _problem(7, (1, 6), 0)
+    _, grad_x, *_ = my_loss(x, weight, targets, 3)
+    if tuple(grad_x.shape) != (len(x), len(weight)):
         return None
     return (
-        f"the numbers are right, but a table of {most} rows by {len(weight)} tokens existed where "
-        f"a chunk has 2: multiply, use and forget the logits of one chunk inside of the loop"
+        f"in place of the gradient of x, {tuple(x.shape)}, there is one of the shape of the "
+        f"logits, {tuple(grad_x.shape)}: the chain rule goes on, grad_x[some] = g @ weight"
     )
+
+
+def _tables_of(my_loss: Any, n: int) -> Any:
+    """Watch the rows of tables with a column a token."""
+    x, weight, targets = _problem(n, (4,), 5)
+    V, C = weight.shape
+    with watching.Tables(lambda s: s[0] if s[1:] == (V,) and s[0] != C else 0) as tables:
+        my_loss(x, weight, targets, 2)  # (C, V) is weight, transposed
+    return tables
+
+
+def _holds_more(my_loss: Any) -> str | None:
+    """Watch what is made: a table with more rows than a chunk, or chunks that are all kept."""
+    largest = _tables_of(my_loss, 9).largest
+    if largest > 2:
+        return (
+            f"the numbers are right, but a table of {largest} rows by 11 tokens existed where "
+            f"a chunk has 2: multiply, use and forget the logits of one chunk inside of the loop"
+        )
+    few, many = (_tables_of(my_loss, n).most for n in (10, LONGER))
+    if many > few + 2:
+        return (
+            f"the numbers are right, but the logits of earlier chunks stay alive: {many} rows by "
+            f"11 tokens at once for {LONGER} rows of x, {few} for 10. Go backward in each chunk, "
+            "or make its gradients and forget it"
+        )
+    return None
 
 
 def _overflows(my_loss: Any) -> str | None:
@@ -173,8 +186,12 @@ LOSS_IN_CHUNKS = Exercise(
             "p alone pushes every token down, the right one too; subtract 1 at the target",
             wrong=_by_formula(onehot=False),
         ),
-        Misconception("holds-all-logits", test=_holds_more),
-        Misconception("overflows", test=_overflows),
+        Misconception(
+            "gradient-of-the-logits",
+            test=_of_the_logits,
+        ),
+        Misconception("holds-all-logits", test=_holds_more, when_right=True),
+        Misconception("overflows", test=_overflows, when_right=True),
     ],
 )
 

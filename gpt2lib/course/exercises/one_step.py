@@ -11,6 +11,7 @@ from gpt2lib.course.exercise import Exercise, Misconception, case, lazy
 torch: Any = lazy("torch")
 config: Any = lazy("gpt2lib.config")
 model: Any = lazy("gpt2lib.model.gpt")
+watching: Any = lazy("gpt2lib.course.watching")
 
 Function = Callable[..., Any]
 Tensors = Sequence[Any]
@@ -157,6 +158,7 @@ def _variant(
     eps_inside: bool = False,
     sign: float = -1.0,
     swapped: bool = False,
+    complements: bool = False,
     from_zero: bool = False,
 ) -> Function:
     """Return AdamW's step with mistakes."""
@@ -177,9 +179,13 @@ def _variant(
             beta1, beta2 = beta2, beta1
         if decay == "in the gradient":
             grad = grad + weight_decay * weight
+        if complements:
+            beta1, beta2 = 1 - beta1, 1 - beta2
         m = beta1 * m + (1 - beta1) * grad
         v = beta2 * v + (1 - beta2) * (grad**2 if squares else grad.abs())
         count = step - 1 if from_zero else step
+        if complements:
+            beta1, beta2 = 1 - beta1, 1 - beta2
         mean = m / (1 - beta1**count) if corrected else m
         square = v / (1 - beta2**count) if corrected else v
         if not root:
@@ -190,7 +196,8 @@ def _variant(
             weight = weight * (1 - lr * weight_decay)
         elif decay == "without the rate":
             weight = weight * (1 - weight_decay)
-        return weight + sign * lr * mean / size, m, v
+        weight = weight + sign * lr * mean / size
+        return weight * (1 - lr * weight_decay) if decay == "afterwards" else weight, m, v
 
     return step_once
 
@@ -247,6 +254,18 @@ ADAMW_STEP = Exercise(
             "the weight shrinks by weight_decay a step; it should be lr * weight_decay, so that "
             "the schedule lowers both",
             wrong=_variant(decay="without the rate"),
+        ),
+        Misconception(
+            "decays-the-new-weight",
+            "you shrink the weight after the step, so the step itself shrinks as well; shrink the "
+            "old weight: weight * (1 - lr * weight_decay) - …",
+            wrong=_variant(decay="afterwards"),
+        ),
+        Misconception(
+            "shares-swapped",
+            "the gradient gets the share beta and the old average 1 - beta; it is the other way "
+            "round: m = beta1 * m + (1 - beta1) * grad, and v alike",
+            wrong=_variant(complements=True),
         ),
         Misconception(
             "no-decay",
@@ -435,12 +454,15 @@ DECAY_GROUPS = Exercise(
 )
 
 
-def _big_batch(next_token_loss: Any) -> Function:
+def _in_pieces(next_token_loss: Any) -> Function:
     def gradients(a_model: Any, pieces: Pieces) -> list[Any]:
-        idx = torch.cat([idx for idx, _ in pieces])  # one batch, no pieces
-        targets = torch.cat([targets for _, targets in pieces])
-        loss, count = next_token_loss(a_model(idx), targets)
-        return list(torch.autograd.grad(loss / count, list(a_model.parameters())))
+        parameters = list(a_model.parameters())
+        total = [torch.zeros_like(p) for p in parameters]
+        for idx, targets in pieces:
+            loss, _ = next_token_loss(a_model(idx), targets)
+            parts = torch.autograd.grad(loss / _scored(pieces), parameters)
+            total = [t + p for t, p in zip(total, parts, strict=True)]
+        return total
 
     return gradients
 
@@ -462,6 +484,32 @@ def _gradients(weigh: Callable[[Any, int, Pieces], float], last_only: bool = Fal
 
 def _scored(pieces: Pieces) -> int:
     return sum(int((targets >= 0).sum()) for _, targets in pieces)
+
+
+def _calls(my_gradients: Any) -> list[tuple[int, int]]:
+    a_model, pieces = _gpt(), _pieces((1, 0), (1, 1), (1, 0), (1, 2))
+    calls = watching.forward_calls(a_model, lambda: my_gradients(a_model, pieces))
+    return list(calls)
+
+
+def _all_in_one(my_gradients: Any) -> str | None:
+    most = max(rows for rows, _ in _calls(my_gradients))
+    if most == 1:
+        return None
+    return (
+        f"the model was called with {most} rows at once where no piece has more than 1: pieces are "
+        "there because the whole batch does not fit. Call it with one piece after the other"
+    )
+
+
+def _one_backward(my_gradients: Any) -> str | None:
+    waiting = [kept for _, kept in _calls(my_gradients)]
+    if not waiting[1] < waiting[2] < waiting[3]:
+        return None
+    return (
+        f"when the last piece begins, {waiting[3]} tensors of earlier pieces still wait for a "
+        f"backward pass, so the memory is that of the whole batch: go backward piece by piece"
+    )
 
 
 def _keeps_old_gradients(my_gradients: Any) -> bool:
@@ -489,7 +537,7 @@ ACCUMULATED_GRADIENT = Exercise(
     title="The gradient of a batch that comes in pieces",
     signature="my_gradient(model, pieces)",
     reference="gpt2lib.model.loss:next_token_loss",
-    adapt=_big_batch,
+    adapt=_in_pieces,
     shows="gpt2lib.training.loop:Trainer.update",
     rtol=1e-4,
     atol=1e-6,
@@ -545,6 +593,8 @@ ACCUMULATED_GRADIENT = Exercise(
             "still there. Empty them once, before the loop",
             test=_keeps_old_gradients,
         ),
+        Misconception("all-in-one-batch", test=_all_in_one, when_right=True),
+        Misconception("one-backward-at-the-end", test=_one_backward, when_right=True),
     ],
 )
 

@@ -48,6 +48,12 @@ def _exact(orthogonalise: Any) -> Function:
     return orthogonal
 
 
+def _svd_v(gradient: Any) -> Any:
+    """Take V as `torch.svd` returns it, not transposed."""
+    u, _, vt = torch.linalg.svd(gradient, full_matrices=False)
+    return u @ vt.T
+
+
 ORTHOGONAL_STEP = Exercise(
     id="orthogonal-step",
     notebook="08",
@@ -95,6 +101,12 @@ ORTHOGONAL_STEP = Exercise(
             "you divide by the singular values twice, so what was quiet is loud now: 1 / s instead "
             "of 1",
             wrong=_with_sizes(lambda s: 1 / s),
+        ),
+        Misconception(
+            "v-not-transposed",
+            "this is U · V, where the product takes Vᵀ: torch.linalg.svd returns Vᵀ already, "
+            "torch.svd returns V",
+            wrong=_svd_v,
         ),
         Misconception(
             "rows-of-length-1",

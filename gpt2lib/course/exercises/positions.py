@@ -122,6 +122,14 @@ def _wrong_rope(
     return rope
 
 
+def _half_after_half(x: Any, base: float) -> Any:
+    T, hs = x.shape
+    angles = torch.arange(T)[:, None] * base ** (-torch.arange(0, hs, 2) / hs)
+    first, second = x.chunk(2, dim=1)
+    first = first * angles.cos() - second * angles.sin()
+    return torch.cat((first, first * angles.sin() + second * angles.cos()), dim=1)
+
+
 def _constant_places(T: int, scale: float) -> Any:
     return torch.ones(T)
 
@@ -311,6 +319,12 @@ EXERCISES = [
                 "(repeat_interleave): the two channels of a pair turn by different angles. Lay the "
                 "angles out as the channels are: all of them, and all of them again",
                 wrong=_wrong_rope(mixed=True),
+            ),
+            Misconception(
+                "overwrites-the-first-half",
+                "the second half was made from the new first half: keep both old halves until both "
+                "new ones are made",
+                wrong=_half_after_half,
             ),
             Misconception(
                 "no-minus",

@@ -38,6 +38,22 @@ def _minus(x: Any) -> int:
     return bits if bits >= 0 else -(bits + 2**31)
 
 
+def _through_zero(count: Function) -> Function:
+    """Count on each side of zero by itself: over all float32, NumPy's own sum overflows."""
+
+    def ulps(a: Any, b: Any) -> int:
+        ends = [(a, b)] if bool(a < 0) == bool(b < 0) else [(a, 0 * a), (b, 0 * b)]
+        counted = [count(abs(x).numpy(), abs(y).numpy(), maxulp=2**31) for x, y in ends]
+        return sum(int(n.item()) for n in counted)
+
+    return ulps
+
+
+def _wraps_around(a: Any, b: Any) -> int:
+    """Take the distance in 32 bits, as tensors of int32 do."""
+    return abs((_minus(a) - _minus(b) + 2**31) % 2**32 - 2**31)
+
+
 def _floats(*pairs: tuple[float, float]) -> list[Case]:
     return [case(torch.tensor(a), torch.tensor(b)) for a, b in pairs]
 
@@ -48,7 +64,7 @@ ULPS = Exercise(
     title="How many floats lie between two results",
     signature="my_ulps(a, b)",
     reference="numpy.testing:assert_array_max_ulp",
-    adapt=lambda count: lambda a, b: int(count(a.numpy(), b.numpy(), maxulp=2**31).item()),
+    adapt=_through_zero,
     cases=lambda: _floats(
         (1.0, 1.0 + EPSILON),
         (100.0, 100.0 + 2**-16),
@@ -56,6 +72,7 @@ ULPS = Exercise(
         (0.3, 0.3),
         (-1.0, -1.0 + EPSILON),
         (5.6e-45, -2.8e-45),  # on both sides of zero
+        (-(2.0**100), 2.0**100),  # farther apart than an int32 can say
     ),
     hints=[
         "The bits of a positive float32, read as a whole number, grow by one from each float to "
@@ -89,7 +106,9 @@ ULPS = Exercise(
             "converts-the-value",
             "`.int()` converts the value 1.0 to the number 1; `.view(torch.int32)` reads the same "
             "32 bits as a whole number",
-            wrong=lambda a, b: abs(int(a) - int(b)),
+            test=lambda my_ulps: (
+                [my_ulps(*c.args) for c in _floats((1.0, 3.0), (100.0, 103.0))] == [2, 3]
+            ),
         ),
         Misconception(
             "with-a-sign",
@@ -101,6 +120,12 @@ ULPS = Exercise(
             "two neighbours are one step apart, and a number is 0 from itself: count steps, not "
             "the floats strictly between",
             wrong=lambda a, b: max(0, abs(_minus(a) - _minus(b)) - 1),
+        ),
+        Misconception(
+            "wraps-around",
+            "from -2¹⁰⁰ to 2¹⁰⁰ there are more floats than an int32 can count, so the difference "
+            "of two int32 wraps around: make Python numbers of them first, with int(...)",
+            wrong=_wraps_around,
         ),
     ],
 )
@@ -239,7 +264,11 @@ SHARE = Exercise(
     signature="my_samples(step, batch_size, rank, processes)",
     reference="gpt2lib.data.loader:Loader.samples",
     adapt=_samples_read,
-    cases=lambda: [case(0, 8, 0, 1), case(3, 8, 0, 1), case(5, 8, 1, 2), case(2, 12, 2, 3)],
+    cases=lambda: [
+        *(case(0, 8, 0, 1), case(3, 8, 0, 1)),
+        *(case(5, 8, rank, 2) for rank in (1, 0)),
+        *(case(2, 12, rank, 3) for rank in (2, 0, 1)),
+    ],
     hints=[
         "The batch is that of all processes together: update 0 reads the samples 0 to "
         "batch_size - 1, update 1 the next ones.",
@@ -281,6 +310,14 @@ SHARE = Exercise(
             "the step is missing: every update reads the same samples",
             wrong=lambda step, batch_size, rank, processes: _samples(
                 0, batch_size, rank, processes
+            ),
+        ),
+        Misconception(
+            "ranks-reversed",
+            "the ranks read from the other end: rank 0 takes the last share of the batch, and must "
+            "take the first",
+            wrong=lambda step, batch_size, rank, processes: _samples(
+                step, batch_size, processes - 1 - rank, processes
             ),
         ),
         Misconception(
@@ -327,6 +364,47 @@ def _deletes_first(my_write: Function) -> str | None:
 def _elsewhere(my_write: Function) -> bool:
     names = {word for operation in _watched(my_write).operations for word in operation[1:]}
     return any(name.startswith(OTHER_DISK) for name in names)
+
+
+def _swapped(my_write: Function) -> str | None:
+    disk = _watched(my_write)
+    if any(operation[:2] == ("write", NEW) for operation in disk.operations):
+        return (
+            f"you wrote a file that is named {NEW!r}: write takes the name first, then the content"
+        )
+    renamed = [operation for operation in disk.operations if operation[0] == "rename"]
+    if NAME not in disk and any(operation[1] == NAME for operation in renamed):
+        return (
+            f"there is no {NAME} any more: rename took its name away. rename(old, new) takes the "
+            "name that a file has first, then the one it gets"
+        )
+    return None
+
+
+def _moves_away(my_write: Function) -> str | None:
+    disk = _watched(my_write)
+    moved = [o[2] for o in disk.operations if o[0] == "rename" and o[1] == NAME]
+    if moved and None in disk.after_a_crash(NAME):
+        return (
+            f"you move the old file to {moved[0]} first; a crash right after that leaves no file "
+            f"{NAME}. A rename onto {NAME} replaces the old file in one move"
+        )
+    return None
+
+
+def _no_flush(my_write: Function) -> bool:
+    return "flush" not in [o[0] for o in _watched(my_write).operations] and _torn(my_write)
+
+
+def _what_is_left(my_write: Function) -> str | None:
+    left = _watched(my_write).after_a_crash(NAME) - {OLD, NEW}
+    if not left:
+        return None
+    found = "no file at all" if left == {None} else f"{sorted(x for x in left if x is not None)}"
+    return (
+        f"after a crash {NAME} may be neither the old nor the new state: {found}. Write another "
+        "file, flush it, then rename it"
+    )
 
 
 def _torn(my_write: Function) -> bool:
@@ -380,6 +458,8 @@ WRITE = Exercise(
             "and a crash can cut it in half. Put the temporary file beside the real one",
             test=_elsewhere,
         ),
+        Misconception("arguments-swapped", test=_swapped),
+        Misconception("moves-the-old-away", test=_moves_away),
         Misconception("writes-in-place", test=_in_place),
         Misconception(
             "flushes-the-old-file",
@@ -397,8 +477,9 @@ WRITE = Exercise(
             "never-flushes",
             "the rename may reach the disk before the content, and then the new name stands on an "
             "empty file: flush the temporary file before you rename it",
-            test=_torn,
+            test=_no_flush,
         ),
+        Misconception("neither-old-nor-new", test=_what_is_left),
         Misconception(
             "leaves-the-temporary",
             "another file is left on the disk beside the one that was to be written",
@@ -444,7 +525,29 @@ def _manifests() -> list[Case]:
         case(missing, manifest),
         case({"a note": "mine", **files}, manifest),
         case({**files, "model": "Weights", "config.json": ""}, manifest),
+        case({"note": "naïve"}, {"note": _entry("naïve")}),  # 6 bytes, 5 characters
     ]
+
+
+def _takes(sum_of: Callable[[bytes], str | bytes]) -> Callable[[Function], bool]:
+    """Test whether an answer finds files sound where the manifest holds another kind of sum."""
+
+    def takes(my_damaged: Function) -> bool:
+        files = {"model": "weights"}
+        entry = {"size": 7, "sha256": sum_of(b"weights")}
+        return my_damaged(files, {"model": entry}) is None and bool(
+            my_damaged(files, {"model": _entry("weights")})
+        )
+
+    return takes
+
+
+def _by_characters(files: Files, manifest: Manifest) -> str | None:
+    for name, entry in manifest.items():
+        content = files.get(name)
+        if content is None or len(content) != entry["size"] or _bad(content, entry):
+            return name
+    return None
 
 
 def _bad(content: str, entry: dict[str, Any]) -> bool:
@@ -473,7 +576,7 @@ VERIFY = Exercise(
                 (
                     n
                     for n, entry in manifest.items()
-                    if n not in files or len(files[n]) != entry["size"]
+                    if n not in files or len(files[n].encode()) != entry["size"]
                 ),
                 None,
             ),
@@ -497,7 +600,25 @@ VERIFY = Exercise(
             "digest-as-bytes",
             "you find damage in files that are whole: `.digest()` is bytes and the manifest holds "
             "text. `.hexdigest()` is the same sum as text",
+            test=_takes(lambda data: hashlib.sha256(data).digest()),
+        ),
+        Misconception(
+            "another-sum",
+            "you find damage in files that are whole: the manifest holds sums of sha256, and yours "
+            "are of md5",
+            test=_takes(lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest()),
+        ),
+        Misconception(
+            "sound-files-damaged",
+            "you find damage in files that are whole; sizes are numbers of bytes, and sums are "
+            "hashlib.sha256(content.encode()).hexdigest()",
             wrong=lambda files, manifest: next(iter(manifest)),
+        ),
+        Misconception(
+            "characters-for-bytes",
+            "'naïve' has 5 characters and 6 bytes, and the manifest counts bytes: compare "
+            "len(content.encode())",
+            wrong=_by_characters,
         ),
         Misconception(
             "only-the-first",
@@ -573,6 +694,7 @@ NEWEST = Exercise(
         case([_folder("00000020", True, 90), _folder("00000040", True, 10)]),  # copied back later
         case([_folder("00000040", True, 2), _folder("00000020", False, 1)]),
         case([_folder("00000020", False, 1), _folder("00000040", False, 2)]),
+        case([_folder("00000060", True, 4), _folder("00000020", True, 5)]),  # in no order
     ],
     hints=[
         "The number in the name says which is newest. As text, '900' comes after '1000'.",
@@ -596,6 +718,12 @@ NEWEST = Exercise(
             "the time of a file changes when it is copied or restored from a backup: the number in "
             "the name is the step",
             wrong=lambda folders: _last(folders, lambda f: f["modified"]),
+        ),
+        Misconception(
+            "last-of-the-list",
+            "you take the last sound one of the list; a folder is listed in any order, so compare "
+            "the numbers in the names",
+            wrong=lambda folders: next((f["name"] for f in folders[::-1] if f["sound"]), None),
         ),
         Misconception(
             "gives-up",

@@ -79,6 +79,11 @@ def _wrong_top_p(
     return top_p
 
 
+def _zero_logits(logits: Any, p: float) -> Any:
+    dropped = _wrong_top_p()(logits, p) == 0
+    return logits.masked_fill(dropped, 0.0).softmax(-1)
+
+
 def _as_a_threshold(logits: Any, p: float) -> Any:
     chances = logits.softmax(-1)
     chances = chances.masked_fill(chances < p, 0.0)
@@ -210,6 +215,17 @@ def _wrong_int8(scale: Function, rounded: bool = True) -> Function:
     return wrong
 
 
+def _row_of_zeros(my_quantize: Function) -> str | None:
+    q, scale = my_quantize(torch.tensor([[1.0, -2.0], [0.0, 0.0]]))
+    zero = float(scale[1])
+    if zero > 0 and not q[1].any():
+        return None
+    return (
+        f"the scale of a row of zeros is {zero:g}: dividing by it gives 0/0, and what an int8 "
+        "makes of nan is left to chance. Keep scales above 0: .clamp(min=1e-30)"
+    )
+
+
 def _row_scale(weight: Any, steps: int = 127) -> Any:
     return weight.abs().amax(1, keepdim=True) / steps
 
@@ -326,6 +342,12 @@ EXERCISES = [
                 "not-renormalised",
                 "what is left must sum to 1 again: divide by its sum",
                 wrong=_wrong_top_p(again=False),
+            ),
+            Misconception(
+                "zero-logits",
+                "a dropped token has the logit 0, and exp(0) is 1, not 0: set it to -inf before "
+                "the second softmax, or set its probability to 0",
+                wrong=_zero_logits,
             ),
             Misconception(
                 "stays-sorted",
@@ -494,7 +516,8 @@ EXERCISES = [
             "The weight of a row that is farthest from 0 shall become 127 or -127.",
             "weight.abs().amax(dim=1, keepdim=True) has shape (N, 1): one number a row, ready to "
             "be divided by.",
-            "scale = weight.abs().amax(1, keepdim=True) / 127; "
+            "A row of zeros has no largest weight: .clamp(min=1e-30) keeps its scale above 0.",
+            "scale = (weight.abs().amax(1, keepdim=True) / 127).clamp(min=1e-30); "
             "q = (weight / scale).round().to(torch.int8)",
         ],
         misconceptions=[
@@ -530,6 +553,7 @@ EXERCISES = [
                 "wraps around to -128; divide by 127",
                 wrong=_wrong_int8(lambda w: _row_scale(w, 128)),
             ),
+            Misconception("row-of-zeros", test=_row_of_zeros, when_right=True),
         ],
     ),
 ]

@@ -69,6 +69,11 @@ def _right_to_left(word: Word, pair: Pair, token: int) -> Word:
     return _scan(word[::-1], lambda b, a: (a, b) == pair, token)[::-1]
 
 
+def _as_written(word: Word, pair: Pair, token: int) -> Word:
+    text = " ".join(map(str, word)).replace(f"{pair[0]} {pair[1]}", str(token))
+    return [int(number) for number in text.split()]
+
+
 def _loses_the_end(word: Word, pair: Pair, token: int) -> Word:
     merged: Word = []
     i = 0
@@ -79,9 +84,9 @@ def _loses_the_end(word: Word, pair: Pair, token: int) -> Word:
     return merged
 
 
-def _in_order(tokens: Word, merges: list[Pair], base: int = 256, most: int = 10**9) -> Word:
+def _in_order(tokens: Word, merges: list[Pair], most: int = 10**9) -> Word:
     for rank, pair in enumerate(merges):
-        tokens = _scan(tokens, _is(pair), base + rank, most=most)
+        tokens = _scan(tokens, _is(pair), 256 + rank, most=most)
     return tokens
 
 
@@ -187,6 +192,7 @@ EXERCISES = [
             case([2, 1, 1, 2], (1, 2), 9),
             case([1], (1, 2), 9),
             case([3, 1, 2], (1, 2), 9),
+            case([11, 2, 1, 21, 1, 2], (1, 2), 9),  # in writing, "11 2" and "1 21" hold "1 2"
         ],
         hints=[
             "Go through the word with an index i, and build a new list.",
@@ -221,6 +227,12 @@ EXERCISES = [
                 "a last token that is not merged is lost: the loop must run to the end of the word",
                 wrong=_loses_the_end,
             ),
+            Misconception(
+                "as-written",
+                "you replace digits in a text: 11 2 and 1 21 contain the characters 1 2, but not "
+                "the tokens 1 and 2. Compare the numbers",
+                wrong=_as_written,
+            ),
         ],
     ),
     Exercise(
@@ -240,6 +252,9 @@ EXERCISES = [
             case([4, 4, 3, 4, 4], MERGES),
             case([3], MERGES),
             case([1, 2, 3, 4, 4, 1, 2], MERGES),
+            case([2, 3, 4, 4, 2, 3], MERGES),  # two merges that have nothing to do with each other
+            case([4, 4, 4, 3, 1, 2, 3, 4], MERGES),
+            case([3, 1, 3, 1, 2, 1, 2], MERGES),
         ],
         hints=[
             "Training merged (2, 3) before it knew (1, 2). Encoding must take the same order.",
@@ -273,7 +288,7 @@ EXERCISES = [
             Misconception(
                 "rank-as-id",
                 "the merge at index i makes token 256 + i: the ids below are the bytes",
-                wrong=lambda tokens, merges: _in_order(tokens, merges, base=0),
+                test=lambda my_encode: my_encode([7, 8, 9], [(8, 9)]) == [7, 0],
             ),
             Misconception(
                 "one-occurrence",

@@ -251,6 +251,12 @@ EXERCISES = [
                 wrong=lambda n, t: list(range(0, n - 1, t + 1)),
             ),
             Misconception(
+                "last-moved-back",
+                "the last window is moved back so that it is full: the tokens at its beginning are "
+                "scored twice. It starts behind the one before it, and is shorter",
+                wrong=lambda n, t: [min(s, max(0, n - 1 - t)) for s in range(0, n - 1, t)],
+            ),
+            Misconception(
                 "starts-at-one",
                 "token 0 is never an input: the first window starts at 0",
                 wrong=lambda n, t: list(range(1, n - 1, t)),

@@ -295,3 +295,20 @@ def with_modules(V, T, L, d):
             parts += [nn.LayerNorm(d), nn.Linear(d, 3 * d), nn.Linear(d, d)]
             parts += [nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.Linear(4 * d, d)]
     return sum(p.numel() for part in parts for p in part.parameters())
+
+
+@wrong("layer-norm", "std-plus-eps", says="two things")
+def std_and_eps(x, gain, bias):
+    return (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-5) * gain + bias
+
+
+@wrong("block", "first-residual-missing", says="attention adds, too")
+def attention_replaces(x, ln_1, attn, ln_2, mlp):
+    x = attn(ln_1(x))
+    return x + mlp(ln_2(x))
+
+
+@wrong("count-parameters", "no-norms", says="after the last")
+def matrices_and_biases(V, T, L, d):
+    block = (3 * d * d + 3 * d) + (d * d + d) + (4 * d * d + 4 * d) + (4 * d * d + d)
+    return V * d + T * d + L * block

@@ -181,7 +181,7 @@ def strict_mask(q, k):
     return F.softmax(scores, dim=-1)
 
 
-@wrong("attention-weights", None, says="expected")
+@wrong("attention-weights", "keys-ask-queries", says="q @ k.T")
 def keys_ask_queries(q, k):
     scores = k @ q.T / q.shape[-1] ** 0.5
     scores[~lower(len(q))] = float("-inf")
@@ -324,3 +324,24 @@ def head_by_head(x, W_attn, b_attn, W_proj, b_proj, n_head):
         scores = scores.masked_fill(~lower(x.shape[1]), -math.inf)
         outputs.append(scores.softmax(dim=-1) @ v)
     return torch.cat(outputs, dim=-1) @ W_proj.T + b_proj
+
+
+@wrong("attention-weights", "sees-the-future", says="position 0 can see position 1")
+def future_only(q, k):
+    scores = q @ k.T / q.shape[-1] ** 0.5
+    return scores.masked_fill(torch.ones_like(scores).tril(-1) == 1, -torch.inf).softmax(-1)
+
+
+@wrong("attention-weights", "scaled-after-the-softmax", says="the scores, before it")
+def divides_the_weights(q, k):
+    scores = q @ k.T
+    scores[torch.ones_like(scores).triu(1) == 1] = -torch.inf
+    return torch.softmax(scores, dim=-1) / math.sqrt(q.shape[1])
+
+
+@wrong("average-the-past", "mean-of-nothing", says="0/0")
+def empty_slice_first(x):
+    out = torch.empty_like(x)
+    for t in range(x.shape[1]):
+        out[:, t] = x[:, :t].mean(dim=1)
+    return out

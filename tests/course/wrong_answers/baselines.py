@@ -241,3 +241,36 @@ def one_at_a_time(probabilities, ids):
     for a, b in zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True):
         total += -math.log(float(probabilities[a, b]))
     return total / (len(ids) - 1)
+
+
+@wrong("cross-entropy", "overflows", says="something bounds what one token can cost")
+def clamped(logits, targets):
+    p = torch.softmax(logits, dim=-1)[range(len(targets)), targets]
+    return -p.clamp(min=1e-9).log().mean()
+
+
+@wrong("cross-entropy", "overflows", says="inf/inf is nan")
+def sums_of_exponentials(logits, targets):
+    e = logits.exp()
+    return -(e / e.sum(1, keepdim=True))[range(len(targets)), targets].log().mean()
+
+
+@wrong("cross-entropy", "overflows", says="it should be 500")
+def large_scores_cut(logits, targets):
+    return F.cross_entropy(logits.clamp(-500, 500), targets)
+
+
+@wrong("bigram-probabilities", "repeated-pairs-once", says="overwrite each other")
+def all_pairs_at_once(ids, vocab_size, smoothing):
+    counts = torch.zeros(vocab_size, vocab_size, dtype=torch.float64)
+    counts[ids[:-1], ids[1:]] += 1
+    counts += smoothing
+    return counts / counts.sum(dim=1, keepdim=True)
+
+
+@wrong("table-loss", "underflows", says="2,001 tokens")
+def product_then_logarithm(probabilities, ids):
+    chance = 1.0
+    for first, second in itertools.pairwise(ids.tolist()):
+        chance = chance * probabilities[first, second]
+    return -torch.log(chance).item() / (len(ids) - 1)

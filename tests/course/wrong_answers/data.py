@@ -1,5 +1,6 @@
 """Answers to the exercises of notebook 02."""
 
+import math
 import random
 
 import numpy as np
@@ -389,3 +390,28 @@ def by_counting(i, shares):
         source = 0 if n * shares[0] // sum(shares) > had[0] else 1
         had[source] += 1
     return source, had[source] - 1
+
+
+@wrong("mixture-draw", "in-floats", says="Whole numbers are exact")
+def share_as_a_float(i, shares):
+    share = shares[0] / (shares[0] + shares[1])
+    before, after = math.floor(i * share), math.floor((i + 1) * share)
+    return (0, before) if after > before else (1, i - before)
+
+
+@wrong("feistel", "one-after-the-other", says="assign both at once")
+def two_assignments(number, half, mix):
+    ones = 2**half - 1
+    left, right = number >> half, number & ones
+    for i in range(8):
+        left = right
+        right = left ^ (mix(i, right) & ones)
+    return (left << half) + right
+
+
+@wrong("cycle-walking", "if-for-while", says="too large again")
+def once_more(position, n, permute):
+    out = permute(position)
+    if out >= n:
+        out = permute(out)
+    return out

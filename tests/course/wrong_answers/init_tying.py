@@ -194,9 +194,9 @@ def with_the_wrong_std(weight, name, n_layer):
 def by_hand(weight, name, n_layer):
     if weight.dim() > 1:
         std = 0.02 / (2 * n_layer) ** 0.5 if name.endswith("c_proj.weight") else 0.02
-        weight.copy_(torch.randn(weight.shape) * std)
+        weight.data.copy_(torch.randn(weight.shape) * std)
     else:
-        weight[:] = 0.0 if name.endswith("bias") else 1.0
+        weight.data[:] = 0.0 if name.endswith("bias") else 1.0
 
 
 # ── tie-weights ─────────────────────────────────────────────────────────────────────────────────
@@ -360,3 +360,55 @@ def measured(model):
     found = sorted(name for name, p in model.named_parameters() if not p.grad.any())
     model.zero_grad()
     return found
+
+
+@wrong("init-parameter", "c-fc-is-scaled", says="only c_proj does")
+def scales_the_mlp(weight, name, n_layer):
+    with torch.no_grad():
+        if weight.dim() > 1:
+            scaled = "mlp" in name or "c_proj" in name
+            weight.normal_(std=0.02 / math.sqrt(2 * n_layer) if scaled else 0.02)
+        else:
+            weight.fill_(0.0 if "bias" in name else 1.0)
+
+
+@wrong("init-parameter", "norms-biases-at-1", says="every bias starts at 0")
+def norms_at_one(weight, name, n_layer):
+    if "ln_" in name:
+        nn.init.ones_(weight)
+    elif name.endswith("bias"):
+        nn.init.zeros_(weight)
+    else:
+        scaled = name.endswith("c_proj.weight")
+        nn.init.normal_(weight, std=0.02 / math.sqrt(2 * n_layer) if scaled else 0.02)
+
+
+@wrong("init-parameter", "needs-no-grad", says="torch.no_grad()")
+def without_no_grad(weight, name, n_layer):
+    if weight.dim() > 1:
+        std = 0.02 / (2 * n_layer) ** 0.5 if name.endswith("c_proj.weight") else 0.02
+        weight.copy_(torch.randn(weight.shape) * std)
+    else:
+        weight[:] = 0.0 if name.endswith("bias") else 1.0
+
+
+@wrong("tie-weights", "nothing-happened", says="overwritten with the head's")
+def copies_the_wrong_way(head, embedding):
+    embedding.weight.data.copy_(head.weight)
+
+
+@wrong("tie-weights", "nothing-happened", says="with other numbers")
+def the_mean_of_both(head, embedding):
+    head.weight.data = (head.weight.data + embedding.weight.data) / 2
+
+
+@wrong("save-tied", "names-by-count", says="one name more")
+def zipped(model):
+    return {n: p.detach() for n, p in zip(model.state_dict(), model.parameters(), strict=False)}
+
+
+@wrong("asleep-at-first", "old-gradients-count", says="adds to what")
+def never_emptied(model):
+    idx = torch.tensor([[1, 2, 3, 4]])
+    model(idx, idx.flip(1))[0].backward()
+    return sorted(name for name, p in model.named_parameters() if not p.grad.any())

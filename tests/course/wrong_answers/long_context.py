@@ -422,3 +422,28 @@ def query_by_query(q, k, v, window):
             )
         )
     return torch.cat(outputs)
+
+
+@wrong("shared-heads", "divides-by-the-heads", says="h // (nh // nkv)")
+def divided_by_nkv(q, k, v):
+    return torch.stack(
+        [one_head(q[h], k[h // k.shape[0]], v[h // k.shape[0]]) for h in range(q.shape[0])]
+    )
+
+
+@wrong("window-blocks", "one-too-many", says="window + 1 keys")
+def distance_up_to_the_window(q, k, v, window):
+    outputs = []
+    for start in range(0, len(q), window):
+        i = torch.arange(start, min(start + window, len(q)))
+        j = torch.arange(max(0, start - window), int(i[-1]) + 1)
+        distance = i[:, None] - j[None, :]
+        outputs.append(seen_by(q[i], k[j], v[j], (distance >= 0) & (distance <= window)))
+    return torch.cat(outputs)
+
+
+@wrong("window-blocks", "dense-table", says="65,536 numbers")
+def all_scores_then_a_mask(q, k, v, window):
+    places = torch.arange(len(q))
+    distance = places[:, None] - places[None, :]
+    return seen_by(q, k, v, (distance >= 0) & (distance < window))

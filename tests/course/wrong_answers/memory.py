@@ -324,3 +324,22 @@ def best_of_all(update, available):
     limit = (1 - MARGIN) * available
     divisors = [size for size in range(1, update.share + 1) if update.share % size == 0]
     return max([size for size in divisors if update.peak(size) <= limit], default=0)
+
+
+@wrong("backward-by-recomputing", "wipes-gradients", says="earlier micro-batch")
+def empties_first(block, x, random_state, grad_y):
+    block.zero_grad()
+    x = x.detach().requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(random_state)
+        y = block(x)
+    return list(torch.autograd.grad(y, [x, *block.parameters()], grad_y))
+
+
+@wrong("largest-micro-batch", "never-all-at-once", says="ends before it")
+def range_without_the_share(update, available):
+    best = 0
+    for size in range(1, update.share):
+        if update.share % size == 0 and update.peak(size) <= (1 - MARGIN) * available:
+            best = size
+    return best

@@ -134,3 +134,22 @@ def by_formula(x, weight, targets, rows):
         grad_x[some] = g @ weight
         grad_weight += g.t() @ x[some]
     return loss, grad_x, grad_weight
+
+
+@wrong("loss-in-chunks", "holds-all-logits", says="earlier chunks stay alive")
+def one_backward_at_the_end(x, weight, targets, rows):
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    total = torch.tensor(0.0)
+    for part, target in zip(x.split(rows), targets.split(rows), strict=True):
+        logits = part @ weight.t()
+        total = total + F.cross_entropy(logits, target, ignore_index=-1, reduction="sum")
+    total.backward()
+    return total.detach(), x.grad, weight.grad
+
+
+@wrong("loss-in-chunks", "gradient-of-the-logits", says="the chain rule goes on")
+def stops_at_the_logits(x, weight, targets, rows):
+    logits = (x @ weight.t()).requires_grad_()
+    loss = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
+    (grad,) = torch.autograd.grad(loss, logits)
+    return loss, grad, grad.t() @ x

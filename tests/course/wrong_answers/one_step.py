@@ -354,3 +354,38 @@ def divides_at_the_end(model, pieces):
         loss.backward()
         n += count
     return [p.grad / n for p in model.parameters()]
+
+
+@wrong("accumulated-gradient", "one-backward-at-the-end", says="piece by piece")
+def one_backward(model, pieces):
+    model.zero_grad()
+    total, n = 0.0, 0
+    for idx, targets in pieces:
+        loss, count = model(idx, targets)
+        total, n = total + loss, n + count
+    (total / n).backward()
+    return grads_of(model)
+
+
+@wrong("accumulated-gradient", "all-in-one-batch", says="at once where no piece")
+def glued_together(model, pieces):
+    model.zero_grad()
+    loss, n = model(torch.cat([i for i, _ in pieces]), torch.cat([t for _, t in pieces]))
+    (loss / n).backward()
+    return grads_of(model)
+
+
+@wrong("adamw-step", "decays-the-new-weight", says="shrink the old weight")
+def decays_afterwards(weight, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
+    m = beta1 * m + (1 - beta1) * grad
+    v = beta2 * v + (1 - beta2) * grad**2
+    weight = weight - lr * (m / (1 - beta1**step)) / ((v / (1 - beta2**step)).sqrt() + eps)
+    return weight - lr * weight_decay * weight, m, v
+
+
+@wrong("adamw-step", "shares-swapped", says="the other way round")
+def gradient_gets_beta(weight, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
+    m = (1 - beta1) * m + beta1 * grad
+    v = (1 - beta2) * v + beta2 * grad**2
+    weight = weight - lr * weight_decay * weight
+    return weight - lr * (m / (1 - beta1**step)) / ((v / (1 - beta2**step)).sqrt() + eps), m, v

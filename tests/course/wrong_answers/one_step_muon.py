@@ -2,7 +2,7 @@
 
 import torch
 
-from wrong_answers import fails, right, wrong
+from wrong_answers import right, wrong
 
 A, B, C = 3.4445, -4.7750, 2.0315
 
@@ -45,7 +45,7 @@ def gram_schmidt(gradient):
     return torch.linalg.qr(gradient)[0]
 
 
-@fails("orthogonal-step", says="in line 4 of")
+@wrong("orthogonal-step", "v-not-transposed", says="in line 4 of")
 def transposes_what_is_transposed(gradient):
     u, _, vt = torch.linalg.svd(gradient, full_matrices=False)
     return u @ vt.T
@@ -136,3 +136,9 @@ def from_the_other_side(gradient):
         g = x.T @ x
         x = x @ (A * torch.eye(len(g), dtype=x.dtype) + B * g + C * g @ g)
     return x
+
+
+@wrong("orthogonal-step", "v-not-transposed", says="torch.svd returns V")
+def old_svd(gradient):
+    u, _, v = torch.svd(gradient)
+    return u @ v

@@ -291,3 +291,13 @@ def without_brackets(base, scale, head_size):
 def by_logarithms(base, scale, head_size):
     pairs = head_size // 2
     return math.exp(math.log(base) + math.log(scale) * pairs / (pairs - 1))
+
+
+@wrong("rope", "overwrites-the-first-half", says="keep both old halves")
+def first_half_overwritten(x, base):
+    T, hs = x.shape
+    angles = torch.outer(torch.arange(T), base ** (-torch.arange(0, hs, 2) / hs))
+    first, second = x[:, : hs // 2], x[:, hs // 2 :]
+    first = first * angles.cos() - second * angles.sin()
+    second = first * angles.sin() + second * angles.cos()
+    return torch.cat((first, second), dim=-1)

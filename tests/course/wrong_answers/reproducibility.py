@@ -359,3 +359,85 @@ def ascending(folders):
 def the_number(folders):
     sound = [number(f) for f in folders if f["sound"]]
     return max(sound) if sound else None
+
+
+@wrong("ulps-apart", "wraps-around", says="wraps around")
+def in_int32(a, b):
+    def place(x):
+        bits = x.view(torch.int32)
+        return torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+
+    return (place(a) - place(b)).abs().item()
+
+
+@wrong("share-of-the-batch", "ranks-reversed", says="from the other end")
+def last_rank_first(step, batch_size, rank, processes):
+    share = batch_size // processes
+    first = step * batch_size + (processes - 1 - rank) * share
+    return list(range(first, first + share))
+
+
+@wrong("atomic-write", "moves-the-old-away", says="leaves no file")
+def keeps_a_bak(disk, name, content):
+    disk.write(name + ".tmp", content)
+    disk.flush(name + ".tmp")
+    disk.rename(name, name + ".bak")
+    disk.rename(name + ".tmp", name)
+
+
+@wrong("atomic-write", "arguments-swapped", says="the name first")
+def content_first(disk, name, content):
+    disk.write(content, name)
+    disk.flush(content)
+    disk.rename(content, name)
+
+
+@wrong("atomic-write", "arguments-swapped", says="rename(old, new)")
+def new_name_first(disk, name, content):
+    disk.write(name + ".tmp", content)
+    disk.flush(name + ".tmp")
+    disk.rename(name, name + ".tmp")
+
+
+@wrong("atomic-write", "neither-old-nor-new", says="['', 'the ne']")
+def writes_after_the_flush(disk, name, content):
+    temporary = name + ".tmp"
+    disk.write(temporary, "")
+    disk.flush(temporary)
+    disk.write(temporary, content)
+    disk.rename(temporary, name)
+
+
+@wrong("damaged-file", "another-sum", says="md5")
+def another_hash(files, manifest):
+    for name, entry in manifest.items():
+        if hashlib.md5(files.get(name, "").encode()).hexdigest() != entry["sha256"]:
+            return name
+    return None
+
+
+@wrong("damaged-file", "sound-files-damaged", says="numbers of bytes")
+def sum_of_the_name(files, manifest):
+    for name, entry in manifest.items():
+        if hashlib.sha256(name.encode()).hexdigest() != entry["sha256"]:
+            return name
+    return None
+
+
+@wrong("damaged-file", "characters-for-bytes", says="5 characters and 6 bytes")
+def length_of_the_text(files, manifest):
+    for name, entry in manifest.items():
+        if name not in files or len(files[name]) != entry["size"]:
+            return name
+        if hashlib.sha256(files[name].encode()).hexdigest() != entry["sha256"]:
+            return name
+    return None
+
+
+@wrong("newest-checkpoint", "last-of-the-list", says="in any order")
+def last_sound_one(folders):
+    found = None
+    for folder in folders:
+        if folder["sound"]:
+            found = folder["name"]
+    return found

@@ -367,3 +367,15 @@ def with_loops(weight):
         numbers.append([round(value / scale) for value in row.tolist()])
         scales.append([scale])
     return torch.tensor(numbers, dtype=torch.int8), torch.tensor(scales)
+
+
+@wrong("top-p", "zero-logits", says="exp(0) is 1")
+def zeros_for_the_rest(logits, p):
+    kept = _loop(logits, p) > 0
+    return torch.where(kept, logits, 0.0).softmax(dim=-1)
+
+
+@wrong("int8-rows", "row-of-zeros", says="left to chance")
+def nothing_for_zeros(weight):
+    scale = weight.abs().max(dim=1, keepdim=True).values / 127
+    return torch.round(weight / scale).to(torch.int8), scale

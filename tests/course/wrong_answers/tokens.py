@@ -322,3 +322,19 @@ def with_a_bytearray(ids, token_bytes):
     for i in ids:
         data.extend(token_bytes[i])
     return data.decode("utf-8", "replace")
+
+
+@wrong("merge-pair", "as-written", says="Compare the numbers")
+def replaces_characters(word, pair, token):
+    text = ",".join(str(t) for t in word)
+    text = text.replace(",".join(str(t) for t in pair), str(token))
+    return [int(t) for t in text.split(",")]
+
+
+@wrong("encode-word", None, says="expected")
+def pairs_of_the_beginning(tokens, merges):
+    known = list(itertools.pairwise(tokens))  # never looked up again
+    for rank, pair in enumerate(merges):
+        if pair in known:
+            tokens = replace(tokens, pair, 256 + rank)
+    return tokens
