@@ -43,7 +43,7 @@ def install(points: Any) -> None:
     points.around(Trial, "report", "reporting a part")
     points.around(Trial, "should_prune", "judging")
     points.around(Trial, "set_user_attr", "writing an attribute")
-    points.around(Trial, "suggest_float", "drawing")
+    points.around(Trial, "_suggest", "drawing")
     points.around(worker, "_locked", "locking a trial")
     points.around(worker, "_clear", "clearing a trial")
 

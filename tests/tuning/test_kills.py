@@ -83,7 +83,7 @@ def test_the_command_survives_a_kill_of_its_worker_and_of_itself(tmp_path: Path)
     environment = {**os.environ, "GPT2LIB_CACHE": str(tmp_path / "cache")}
 
     def workers() -> list[int]:
-        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True)
+        listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True)
         return [int(line.split()[0]) for line in listed.stdout.splitlines()
                 if "gpt2lib.tuning.worker" in line and str(out) in line]  # fmt: skip
 
