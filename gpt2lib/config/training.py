@@ -33,6 +33,8 @@ class DataConfig(Config):
         split: the split of a hub dataset to train on; by default train.
         streaming: whether to read a hub dataset as it comes, without storing it first.
         encoding: how text files are encoded.
+        encoding_errors: what becomes of bytes that are no text in that encoding: strict refuses
+            the file, replace puts U+FFFD in their place, skip leaves them out.
         mask_documents: whether a token sees only its own document, and positions begin anew in
             each, where several documents share a block.
         cache: folder for prepared token files; by default one in the user's cache folder.
@@ -47,6 +49,7 @@ class DataConfig(Config):
     split: str | None = None
     streaming: bool = False
     encoding: str = "utf-8"
+    encoding_errors: Literal["strict", "replace", "skip"] = "strict"
     mask_documents: bool = False
     cache: str | None = None
 

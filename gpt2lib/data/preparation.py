@@ -39,7 +39,10 @@ UNREAD_AT_TIMES = {
     "column": "it is for tables, and there is none",
     "split": "it is for datasets of the hub or saved ones",
     "streaming": "it is for datasets of the hub",
-    "encoding": "the text is not kept as characters of some encoding, or has a known one",
+    **dict.fromkeys(
+        ("encoding", "encoding_errors"),
+        "the text is not kept as characters of some encoding, or has a known one",
+    ),
     "cache": "the text is prepared already",
 }
 """Fields that some texts do not need, and why they are then not read."""

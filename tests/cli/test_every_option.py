@@ -31,6 +31,7 @@ DATA: dict[str, Any] = {
     "split": "other",
     "streaming": True,
     "encoding": "latin-1",
+    "encoding_errors": "skip",
     "mask_documents": True,
     "cache": "elsewhere",
 }

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
+import tarfile
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -129,7 +132,7 @@ def test_a_folder_of_many_kinds(tmp_path):
     parquet.write_table(pa.table({"text": ["p1", "p2"]}), tmp_path / "c.parquet")
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "a.csv").write_text("text,id\nc1,1\n", encoding="utf-8")
-    (tmp_path / "b.jsonl").write_text('{"story": "j1", "text": null}\n', encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"story": "j1", "n": null}\n', encoding="utf-8")
     (tmp_path / "a.txt").write_text("t1", encoding="utf-8")
     compress(tmp_path / "a.txt", ".gz").rename(tmp_path / "d.md.GZ")
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
@@ -522,3 +525,173 @@ def test_the_column_of_a_broken_line_is_counted_in_that_line(tmp_path):
     path.write_text('{"text": "O"}\n{"text": "A"\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"line 2 is not JSON: .* at column 13"):
         list(corpora.load_corpus(DataConfig(source=str(path))).train())
+
+
+# --- what is said rather than guessed ------------------------------------------------------------
+
+
+ENGLISH, FRENCH, RUSSIAN, CHINESE = (
+    "The quick brown fox jumps over the lazy dog. " * 90,
+    "Où est l'été, et à quoi sert la forêt ? " * 90,
+    "Съешь же ещё этих мягких французских булок, да выпей чаю. " * 40,
+    "学而时习之，不亦说乎？有朋自远方来，不亦乐乎？" * 40,
+)
+DAMAGED = "the rest is utf-8, so the byte is damaged: mend it, or --data.encoding_errors"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (FRENCH.encode() + b"\xff" + FRENCH.encode(), [f"offset {len(FRENCH.encode())}", DAMAGED]),
+        (FRENCH.encode() * 900 + b"\xe9 " + FRENCH.encode() * 100, [DAMAGED]),
+        (
+            ENGLISH.encode() + b"\xe9 " + ENGLISH.encode(),
+            ["lazy dog. é", "latin-1; if that is"],
+        ),
+        (FRENCH.encode("latin-1"), ['it would read "Où est', "--data.encoding latin-1"]),
+        ("It’s “so”. ".encode("cp1252") * 90, ["it would read 'It’s", "--data.encoding cp1252"]),
+        (RUSSIAN.encode("koi8-r"), ["it would read 'Съешь же", "--data.encoding koi8_r"]),
+        (RUSSIAN.encode("cp1251"), ["it would read 'Съешь же", "--data.encoding cp1251"]),
+        (CHINESE.encode("gbk"), ["it would read '学而", "--data.encoding gb18030"]),
+        (ENGLISH.encode("utf-16-le"), ["no text", "--data.encoding utf-16-le"]),
+        (ENGLISH.encode("utf-16-be"), ["no text", "--data.encoding utf-16-be"]),
+        (ENGLISH.encode("utf-32-le"), ["no text", "--data.encoding utf-32-le"]),
+        (FRENCH.encode("utf-16-be"), ["--data.encoding utf-16-be"]),
+        (FRENCH.encode("utf-32"), ["--data.encoding utf-32"]),
+        (b"\0" * 9000 + b"text", ["no text", "binary file"]),
+        (b"%PDF-1.7\n\xff", ["PDF"]),
+    ],
+)
+def test_what_is_no_utf_8_is_told_apart(tmp_path, data, said):
+    (tmp_path / "a.txt").write_bytes(data)
+    refused(tmp_path / "a.txt", *said)
+
+
+def test_a_tar_archive_is_refused(tmp_path):
+    (tmp_path / "a.md").write_text("text", encoding="utf-8")
+    with tarfile.open(tmp_path / "a.txt", "w") as archive:
+        archive.add(tmp_path / "a.md")
+    refused(tmp_path / "a.txt", "it is a tar archive: unpack it")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_bytes_that_are_no_text_can_be_replaced_or_skipped(tmp_path, name, caplog):
+    rows = {"a.txt": "%s", "a.jsonl": '{"text": "%s"}\n', "a.csv": "text,n\n%s,1\n"}
+    data = (rows[name] % "café|caf").encode().replace(b"|", b"\xff|\xfe")
+    (tmp_path / name).write_bytes(data)
+    seen = {}
+    for errors in ("replace", "skip"):
+        corpus = load(tmp_path / name, val_fraction=0.0, encoding_errors=errors)
+        seen[errors] = list(corpus.train())
+        assert f"{name} has 2 errors in utf-8" in caplog.messages[-1]
+    assert seen == {"replace": ["café\ufffd|\ufffdcaf"], "skip": ["café|caf"]}
+    refused(tmp_path / name, "is not utf-8: byte 0xff")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "U8", "utf-16", "utf-16-le", "utf-32-be", "gb18030"])
+def test_a_byte_order_mark_goes_in_every_encoding(tmp_path, encoding):
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (tmp_path / "a.txt").write_bytes(f"{mark}text".encode(encoding))
+    assert files.read_text(tmp_path / "a.txt", encoding) == "text"
+    (tmp_path / "a.csv").write_bytes(f"{mark}text\na\n".encode(encoding))
+    assert list(load(tmp_path / "a.csv", val_fraction=0.0, encoding=encoding).train()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"id": "x1", "conversations": [{"from": "human"}]}, ["'conversations' (lists)", "a chat"]),
+        ({"title": "T", "text": None}, ["'title', but 'text' (null) is more likely meant"]),
+        ({"url": "http://a", "data": {"text": "b"}}, ["'url', but 'data' (objects)"]),
+        ({"story": "a", "content": 3}, ["'story', but 'content' (numbers)"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_that_is_doubtful_is_not_guessed(tmp_path, row, said, kind):
+    path = tmp_path / f"a.{kind}"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    if kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist([row]), path)
+        said = [part.split(" (")[0] for part in said]
+    refused(path, *said, "choose one with --data.column")
+
+
+def test_the_column_is_said_and_null_rows_are_counted(tmp_path, caplog):
+    caplog.set_level("INFO", "gpt2lib")
+    rows = [{"title": "T", "n": 1}] * 150 + [{"title": "T", "text": None}] * 3
+    rows = [json.dumps({"text": None, **row}) for row in [*rows, {"text": "late"}]]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    corpus = load(tmp_path / "a.jsonl", val_fraction=0.0)
+    assert list(corpus.train()) == list(corpus.train()) == ["late"]
+    assert caplog.messages == [
+        "a.jsonl: the text is in the column 'text'",
+        f"{tmp_path / 'a.jsonl'}: 'text' is null in 153 of 154 rows, which are left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps(TABLE.to_pylist(), ensure_ascii=False),
+        json.dumps(TABLE.to_pylist(), indent=2),
+        "\n".join(json.dumps(row, indent=1) for row in TABLE.to_pylist()),
+    ],
+    ids=["an array in a line", "a printed array", "printed objects"],
+)
+def test_arrays_and_printed_objects(tmp_path, written, monkeypatch):
+    monkeypatch.setattr("gpt2lib.data.sources.json_lines.PART", 7)
+    (tmp_path / "a.json").write_text(written, encoding="utf-8")
+    assert list(load(tmp_path / "a.json", val_fraction=0.0, column="body").train()) == TEXTS
+    (tmp_path / "a.json").write_text(written[:-20], encoding="utf-8")
+    refused(tmp_path / "a.json", f"entry {len(ROWS)} is not JSON", column="body")
+    (tmp_path / "a.json").write_text('[\n {"text": "a"},\n 7\n]', encoding="utf-8")
+    refused(tmp_path / "a.json", "entry 2 holds numbers, not an object")
+
+
+def test_a_quote_that_swallows_rows(tmp_path):
+    rows = ["id\ttext", '1\t"Hello', "2\tno quote", '3\tHello again"', "4\tthe end"]
+    (tmp_path / "a.tsv").write_text("\n".join(rows), encoding="utf-8")
+    refused(tmp_path / "a.tsv", "lines 2 to 4 are 3 rows, but a quote that opens in the first")
+    lines = [row.replace("\t", ",") for row in [*rows[:3], *rows[2:]]]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    refused(tmp_path / "a.csv", "lines 2 to 5 are 4 rows")
+    (tmp_path / "a.tsv").write_text("\n".join([*rows[:3], rows[4]]), encoding="utf-8")
+    refused(tmp_path / "a.tsv", "line 2 is not CSV", "a quote that opens in that row never closes")
+
+
+def test_prose_in_quotes_is_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text('id,text\n1,"To be,\nor not,\nto be"\n', encoding="utf-8")
+    assert list(load(tmp_path / "a.csv", val_fraction=0.0, column="text").train()) == [
+        "To be,\nor not,\nto be"
+    ]
+
+
+def test_carriage_returns_alone_end_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text("text,n\ra,1\r", encoding="utf-8", newline="")
+    refused(tmp_path / "a.csv", "line 1 is not CSV: its lines end in carriage returns alone")
+
+
+def test_subfolders_that_are_not_read_are_said(tmp_path, caplog, monkeypatch):
+    for name in ("elsewhere", "texts/closed", "texts/.git"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "texts" / "a.txt").write_text("a", encoding="utf-8")
+    (tmp_path / "texts" / "linked").symlink_to(tmp_path / "elsewhere")
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name in ("closed", ".git"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert files.find_files(str(tmp_path / "texts")) == [tmp_path / "texts" / "a.txt"]
+    (said,) = caplog.messages
+    assert "closed (Permission denied)" in said and "linked (a link)" in said
+    assert ".git" not in said
+
+
+def test_a_column_beside_a_structure_of_the_same_name(tmp_path):
+    table = pa.table({"meta": [{"text": "inner"}], "meta.text": ["outer"], "n": [1]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    corpus = load(tmp_path / "a.parquet", val_fraction=0.0, column="meta.text")
+    assert list(corpus.train()) == ["outer"]

@@ -20,13 +20,13 @@ _ARROW_FILE = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 
 
-def kinds(path: Path, _encoding: str = "") -> dict[str, str]:
+def kinds(path: Path, _encoding: str = "", _errors: str = "") -> dict[str, str]:
     """Return what each column holds; see `columns`."""
     with _opened(path) as (schema, _):
         return mark_twins(schema.names, {field.name: _kind(field.type) for field in schema})
 
 
-def texts(path: Path, _encoding: str, column: str) -> Iterator[str | None]:
+def texts(path: Path, column: str, _encoding: str = "", _errors: str = "") -> Iterator[str | None]:
     """Iterate over one column; of Parquet no other is read."""
     with _opened(path) as (_, read):
         try:
@@ -44,7 +44,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Callable[[str], Iterator[Any]]]]:
         if kind_of(path) == ".parquet":
             with pq.ParquetFile(file, buffer_size=1 << 20) as table:
                 few: Any = partial(table.iter_batches, ROWS, use_threads=False)
-                yield table.schema_arrow, lambda c: (batch.column(0) for batch in few(columns=[c]))
+                yield table.schema_arrow, lambda c: (batch.column(c) for batch in few(columns=[c]))
             return
         magic = file.read(len(_ARROW_FILE))
         file.seek(0)

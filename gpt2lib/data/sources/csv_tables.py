@@ -6,7 +6,7 @@ Python's own reader is used and not pyarrow's, for the reasons given in `json_li
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,50 +15,94 @@ from gpt2lib.data.sources.files import kind_of, open_text
 from gpt2lib.utils.errors import UserError
 
 
-def kinds(path: Path, encoding: str) -> dict[str, str]:
+def kinds(path: Path, encoding: str = "utf-8", errors: str = "strict") -> dict[str, str]:
     """Return what each column holds; see `columns`.
 
     A CSV has no types; what looks like numbers is told apart to find the text.
     """
-    rows = _rows(path, encoding)
+    rows = _rows(path, encoding, errors)
     names, sample = next(rows, []), list(islice(rows, SAMPLE))
     columns = zip(names, zip(*sample, strict=True), strict=True) if sample else ()
     found = {n: "numbers" if n != TEXT and _are_numbers(values) else TEXT for n, values in columns}
     return mark_twins(names, found)
 
 
-def texts(path: Path, encoding: str, column: str) -> Iterator[str | None]:
+def texts(
+    path: Path, column: str, encoding: str = "utf-8", errors: str = "strict"
+) -> Iterator[str | None]:
     """Iterate over one column. A value in double quotes may hold commas and newlines.
 
     Raises:
         UserError: with the number of the line that has too few or too many values.
     """
-    rows = _rows(path, encoding)
+    rows = _rows(path, encoding, errors)
     at = next(rows).index(column)
     for row in rows:
         yield row[at]
 
 
-def _rows(path: Path, encoding: str) -> Iterator[list[str]]:
+def _rows(path: Path, encoding: str, errors: str) -> Iterator[list[str]]:
     """Iterate over the rows; the names come first."""
     csv.field_size_limit(2**31 - 1)  # the module's own limit is shorter than a long document
     comma = "\t" if kind_of(path) == ".tsv" else ","
-    names: list[str] | None = None
-    with open_text(path, encoding) as lines:
+    names: list[str] = []
+    with open_text(path, encoding, errors) as file:
+        lines = _Remembered(file)
         rows = csv.reader(lines, delimiter=comma, strict=True)
         try:
-            for row in filter(None, rows):  # a blank line is no row
-                if names is None:
-                    names = _checked_names(path, row, comma)
+            for row in rows:
+                written, lines.row = lines.row, []
+                if not row:  # a blank line is no row
+                    continue
+                names = names or _checked_names(path, row, comma)
                 if len(row) != len(names):
                     raise UserError(
                         f"{path}, line {rows.line_num} ends a row of {len(row)} values, but the "
                         f"first row names {len(names)} columns; put values with commas or newlines "
                         "in quotes"
                     )
+                if _swallowed(written, comma, len(names)):
+                    raise UserError(
+                        f"{path}, lines {rows.line_num - len(written) + 1} to {rows.line_num} are "
+                        f"{len(written)} rows, but a quote that opens in the first makes them one; "
+                        'write a value that begins with a quote as """…", or give JSON lines'
+                    )
                 yield row
         except csv.Error as error:
-            raise UserError(f"{path}, line {rows.line_num} is not CSV: {error}") from error
+            start = rows.line_num - len(lines.row) + 1
+            raise UserError(f"{path}, line {start} is not CSV: {_meaning(error)}") from error
+
+
+class _Remembered:
+    """Lines of a file, and those of them that a row was read from."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = iter(lines)
+        self.row: list[str] = []
+
+    def __iter__(self) -> _Remembered:
+        return self
+
+    def __next__(self) -> str:
+        self.row.append(next(self.lines))
+        return self.row[-1]
+
+
+def _swallowed(lines: list[str], comma: str, n_columns: int) -> bool:
+    """Return whether each of several lines of one row would be a row by itself.
+
+    Prose in quotes may have as many commas on each of its lines by chance, tabs hardly.
+    """
+    several = len(lines) > 1 and n_columns > 1 and (comma == "\t" or len(lines) > 3)
+    return several and all(line.count(comma) == n_columns - 1 for line in lines)
+
+
+def _meaning(error: csv.Error) -> str:
+    if "new-line character" in str(error):
+        return "its lines end in carriage returns alone; write them with newlines (\\n)"
+    if "unexpected end" in str(error):
+        return f"{error}: a quote that opens in that row never closes"
+    return str(error)
 
 
 def _checked_names(path: Path, names: list[str], comma: str) -> list[str]:

@@ -10,6 +10,7 @@ import encodings
 import glob
 import hashlib
 import io
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpt2lib.data.sources.corpus import first_line
-from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.data.sources.folders import files_below, missing
+from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import expand
 
 COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
@@ -32,6 +34,11 @@ TABLES = {
 SUFFIXES = (".txt", ".md", *(suffix for suffix in TABLES if suffix != ".json"))
 """What is read of a folder, also compressed; a file or a glob may have any name."""
 PART = 1 << 20  # bytes or characters
+SAMPLE = 1 << 16  # bytes that tell in which encoding a file is
+MOST_ZEROS = 0.1
+"""Share of U+0000 above which a file is no text; half of the bytes of UTF-16 may be zeros."""
+
+_log = logging.getLogger(__name__)
 
 
 def kind_of(path: Path) -> str:
@@ -60,9 +67,7 @@ def find_files(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        # As in a glob, what is hidden is not meant: editors keep copies of the text there.
-        found = [p for p in path.rglob("*") if not _is_hidden(p.relative_to(path))]
-        found = sorted(p for p in found if kind_of(p) in SUFFIXES and p.is_file())
+        found = sorted(p for p in files_below(path) if kind_of(p) in SUFFIXES and p.is_file())
         if not found:
             raise UserError(
                 f"the folder {source} has no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files; "
@@ -75,21 +80,7 @@ def find_files(source: str) -> list[Path]:
         if not found:
             raise UserError(f"no file matches {source!r}; in a glob, ** goes into all folders")
         return found
-    raise UserError(_missing(source, path))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _missing(source: str, path: Path) -> str:
-    """Say which part of a path is missing, and what is there instead."""
-    parent, name = path.parent, path.name
-    while not parent.is_dir():
-        parent, name = parent.parent, parent.name
-    hint = nearest(name, sorted(p.name for p in parent.iterdir()))
-    missing = "" if parent == path.parent else f" ({parent / name} does not exist)"
-    return f"there is no file, folder or corpus {source!r}{missing}{hint}"
+    raise UserError(missing(source, path))
 
 
 @contextmanager
@@ -141,61 +132,78 @@ def seekable(path: Path) -> Iterator[IO[bytes]]:
 
 
 class _Counted(io.RawIOBase):
-    """A file that knows how many of its bytes were read."""
+    """A file that knows how many of its bytes were read, and drops a mark at its start."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.n_read = file, 0
+    def __init__(self, file: IO[bytes], mark: bytes) -> None:
+        head = file.read(len(mark))
+        self.file, self.n_read = file, len(head) * (head == mark)
+        self.pending = b"" if head == mark else head
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
+        data, self.pending = self.pending or self.file.read(size), b""
         self.n_read += len(data)
         return data
 
 
 @contextmanager
-def open_text(path: Path, encoding: str = "utf-8") -> Iterator[IO[str]]:
+def open_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> Iterator[IO[str]]:
     r"""Open a file as text. Line ends are kept as they are, and only \n ends a line.
 
     A byte order mark at the start is not text and is dropped.
 
     Raises:
-        UserError: if the file is not in that encoding, naming the first byte that is wrong.
+        UserError: if the file is not in that encoding, naming the first byte that is wrong; with
+            the errors replace or skip such bytes become U+FFFD or nothing.
     """
-    _check_encoding(encoding)
-    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    mark = check_encoding(encoding)
     with open_bytes(path) as file:
-        counted: Any = _Counted(file)
+        counted: Any = _Counted(file, mark)
+        handler = "ignore" if errors == "skip" else errors
         try:
-            yield io.TextIOWrapper(counted, "utf-8-sig" if utf8 else encoding, newline="\n")
+            yield io.TextIOWrapper(counted, encoding, handler, newline="\n")
         except UnicodeDecodeError as error:
             # What the decoder was given last ends where the file has been read to.
             offset = counted.n_read - len(error.object) + error.start
             raise UserError(
                 f"{path} is not {encoding}: byte 0x{error.object[error.start]:02x} at offset "
-                f"{offset}; {_way_out(path)}"
+                f"{offset}; {_way_out(path, encoding, offset)}"
             ) from error
         except UnicodeError as error:  # codecs that are no encodings of text files: "idna"
             raise UserError(
-                f"{path} cannot be read as {encoding}: {error}; {_way_out(path)}"
+                f"{path} cannot be read as {encoding}: {error}; {_way_out(path, encoding, 0)}"
             ) from error
 
 
-def text_parts(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+def text_parts(path: Path, encoding: str = "utf-8", errors: str = "strict") -> Iterator[str]:
     """Iterate over the text of a file, about a million characters at a time, none empty."""
-    with open_text(path, encoding) as file:
+    with open_text(path, encoding, errors) as file:
         while text := file.read(PART):
             yield text
 
 
-def text_documents(path: Path, encoding: str) -> Iterator[Iterable[str]]:
-    """Iterate over the one document of a text file, or none; most is read only if it is wanted."""
-    parts = text_parts(path, encoding)
+def text_documents(path: Path, encoding: str, errors: str = "strict") -> Iterator[Iterable[str]]:
+    """Iterate over the one document of a text file, or none; most is read only if it is wanted.
+
+    Raises:
+        UserError: if it is a tar archive, or much of it is U+0000: whatever it is, it is no text.
+    """
+    parts = text_parts(path, encoding, errors)
     first = next(parts, None)
-    if first is not None:
-        yield chain((first,), parts)
+    if first is None:
+        return
+    if first[257:262] == "ustar" or first.count("\0") > len(first) * MOST_ZEROS:
+        raise UserError(f"{path} is no text: {_way_out(path, encoding, 0)}")
+    yield chain((first,), parts)
+
+
+def say_errors(path: Path, encoding: str, errors: str) -> None:
+    """Log how many bytes of a file are no text, where they are not refused."""
+    lengths = [sum(map(len, text_parts(path, encoding, e))) for e in ("replace", "skip")]
+    said = "data.encoding_errors is %s: %s has %d errors in %s"
+    _log.warning(said, errors, path, lengths[0] - lengths[1], encoding)
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -203,26 +211,33 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     return "".join(text_parts(path, encoding))
 
 
-def _check_encoding(encoding: str) -> None:
-    """Refuse an encoding that Python does not have.
+def check_encoding(encoding: str) -> bytes:
+    """Refuse an encoding that Python does not have; return its byte order mark, or nothing.
 
     Python's own table is asked, because an installed package may register a codec that answers
     to every name and reads UTF-8: a dependency of the plays' package does.
     """
     codec = encodings.search_function(encoding.lower())
     make = codec.incrementaldecoder if codec else None
-    if make is None or not getattr(codec, "_is_text_encoding", True):
+    if codec is None or make is None or not getattr(codec, "_is_text_encoding", True):
         raise UserError(
             f"unknown encoding {encoding!r}; Python's names are utf-8, utf-16, latin-1, cp1252 "
             "and so on"
         )
+    try:  # a codec that writes a mark by itself also drops it
+        return b"" if codec.encode("")[0] else codec.encode("\ufeff")[0]
+    except UnicodeError:
+        return b""
 
 
-def _way_out(path: Path) -> str:
+def _way_out(path: Path, encoding: str, offset: int) -> str:
+    """Say what a file that is no text in some encoding probably is, and what to do."""
+    from gpt2lib.data.sources.decoding import way_out
+
     with open_bytes(path) as file:
-        head = file.read(4096)
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "it begins like UTF-16: try --data.encoding utf-16"
-    if b"\0" in head:
-        return "it looks like a binary file; give a text file"
-    return "give its encoding, for example --data.encoding latin-1"
+        head = near = file.read(SAMPLE)
+        start = 0
+        while near and start + len(near) <= offset:  # a compressed file can only be read through
+            start, near = start + len(near), file.read(PART)
+    first = max(0, offset - start - SAMPLE // 2)
+    return way_out(head, near[first : first + SAMPLE], offset - start - first, encoding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from gpt2lib.data.sources.iterables import corpus_from_iterable
 from gpt2lib.data.sources.json_lines import sample_kinds
 from gpt2lib.data.sources.split_names import choose_splits
 from gpt2lib.utils.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 _ROWS = 256  # decoded at once
 _STRINGS = ("string", "large_string", "string_view")
@@ -115,6 +118,8 @@ def corpus_from_dataset(
         parts = [dataset[key] for key in choose_splits(list(dataset), split, name) if key]
     train = parts[0]
     columns = [_column(part, column, name) for part in parts]
+    if column == AUTO:
+        _log.info("%s: the text is in the column %r", name, columns[0])
     documents = [partial(_documents, *pair) for pair in zip(parts, columns, strict=True)]
     licence = (train.info.license if train.info else None) or "see the dataset's card"
     counted = hasattr(train, "num_rows")

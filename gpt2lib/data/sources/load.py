@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from gpt2lib.data.sources.corpus import Corpus, Documents, digest
 from gpt2lib.data.sources.split_names import by_name
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.files import expand
+
+_log = logging.getLogger(__name__)
 
 NAMED = ("plays", "tinyshakespeare")
 """The corpora that `DataConfig.source` can call by name; see `named`."""
@@ -55,8 +58,10 @@ def load_corpus(config: DataConfig) -> Corpus:
             )
     if Path(source).name == source and not path.exists() and (hint := nearest(source, NAMED)):
         raise UserError(f"there is no file, folder or corpus {source!r}{hint}")
-    paths, held = by_name(files.find_files(source), path.name or source)
-    return corpus_from_files(paths, path.name or source, column, config.encoding, fraction, held)
+    name = path.name or source
+    paths, held = by_name(files.find_files(source), name)
+    encoding, errors = config.encoding, config.encoding_errors
+    return corpus_from_files(paths, name, column, encoding, fraction, held, errors=errors)
 
 
 def corpus_from_files(
@@ -67,6 +72,7 @@ def corpus_from_files(
     val_fraction: float = 0.1,
     val_paths: Sequence[Path] | None = None,
     licence: str = "the user's own text",
+    errors: str = "strict",
 ) -> Corpus:
     """Make a corpus of files. A text file is a document, and so is each row of a table.
 
@@ -80,6 +86,7 @@ def corpus_from_files(
         val_fraction: share of the bytes held out.
         val_paths: files whose documents are held out instead.
         licence: under which terms the text may be used.
+        errors: what becomes of bytes that are no text; see `files.open_text`.
 
     Raises:
         UserError: if they hold no text, or the column cannot be found. Reading raises it for what
@@ -91,10 +98,18 @@ def corpus_from_files(
         what = "is empty" if len(paths) == 1 else f"has {len(paths)} files, all empty"
         raise UserError(f"{name} {what} (0 bytes); give a file with text")
     hashes = [files.sha256(path) for path in every]
-    columns = {path: _column(path, column, encoding) for path in every if _reader(path)}
+    how = (encoding, errors)
+    read_as = encoding if errors == "strict" else f"{encoding} {errors}"
+    columns = {path: _column(path, column, *how) for path in every if _reader(path)}
+    if column == "auto" and (chosen := sorted({c for c in columns.values() if c})):
+        _log.info("%s: the text is in the column %s", name, " or ".join(map(repr, chosen)))
+    for path in every if errors != "strict" else ():
+        if files.is_encoded(path):
+            files.say_errors(path, *how)
+    counted: set[Path] = set()
 
     def read(some: Sequence[Path]) -> Documents:
-        return lambda: (d for path in some for d in _documents(path, encoding, columns.get(path)))
+        return lambda: (d for p in some for d in _documents(p, columns.get(p), *how, counted))
 
     if next(read(train)(), None) is None:
         which = next((f"the column {c!r} of {name}" for c in columns.values() if c), name)
@@ -103,7 +118,7 @@ def corpus_from_files(
     kinds = [f"{files.kind_of(p)} {columns[p]}" if columns.get(p) else "text" for p in every]
     return Corpus(
         name,
-        digest("files", encoding, border, *kinds, *hashes),
+        digest("files", read_as, border, *kinds, *hashes),
         licence,
         ", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else ""),
         read(train),
@@ -112,7 +127,8 @@ def corpus_from_files(
         files.text_size(every),
         n_files=len(every),
         copies=len({*hashes[: len(train)]} & {*hashes[len(train) :]}),
-        reads=("column",) * bool(columns) + ("encoding",) * any(map(files.is_encoded, every)),
+        reads=("column",) * bool(columns)
+        + ("encoding", "encoding_errors") * any(map(files.is_encoded, every)),
     )
 
 
@@ -122,21 +138,31 @@ def _reader(path: Path) -> Any:
     return name and importlib.import_module(f"gpt2lib.data.sources.{name}")
 
 
-def _column(path: Path, wanted: str, encoding: str) -> str | None:
+def _column(path: Path, wanted: str, encoding: str, errors: str) -> str | None:
     """Return the column to read of a table, or None if there are no rows at all."""
     from gpt2lib.data.sources.columns import choose
 
-    kinds = _reader(path).kinds(path, encoding)
+    kinds = _reader(path).kinds(path, encoding, errors)
     return choose(kinds, wanted, str(path)) if kinds else None
 
 
-def _documents(path: Path, encoding: str, column: str | None) -> Iterator[Iterable[str]]:
-    """Iterate over the documents of one file, none empty."""
+def _documents(
+    path: Path, column: str | None, encoding: str, errors: str, counted: set[Path]
+) -> Iterator[Iterable[str]]:
+    """Iterate over the documents of one file, none empty; say once how many rows have none."""
     reader = _reader(path)
     if reader is None:
-        yield from files.text_documents(path, encoding)
+        yield from files.text_documents(path, encoding, errors)
     elif column is not None:
-        yield from ((text,) for text in reader.texts(path, encoding, column) if text)
+        n_rows = n_missing = 0
+        for text in reader.texts(path, column, encoding, errors):
+            n_rows, n_missing = n_rows + 1, n_missing + (text is None)
+            if text:
+                yield (text,)
+        if n_missing and path not in counted:
+            counted.add(path)
+            said = "%s: %r is null in %d of %d rows, which are left out"
+            _log.warning(said, path, column, n_missing, n_rows)
 
 
 def documents(

@@ -1,0 +1,43 @@
+"""What is in a folder, and what is there in place of a path that is not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpt2lib.utils.errors import nearest
+
+_log = logging.getLogger(__name__)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Iterate over the files of a folder and its subfolders; say which of these are left out.
+
+    As in a glob, what is hidden is not meant: editors keep copies of the text there.
+    """
+    left: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        left.append(f"{error.filename} ({error.strerror})")
+
+    for name, folders, names in os.walk(folder, onerror=unreadable):
+        here = Path(name)
+        folders[:] = [n for n in folders if not n.startswith(".")]
+        left += [f"{here / n} (a link)" for n in folders if (here / n).is_symlink()]
+        yield from (here / n for n in names if not n.startswith("."))
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        said = "%s: not read: %s%s; give a folder of its own, or a glob, to read it"
+        _log.warning(said, folder, ", ".join(sorted(left)[:3]), more)
+
+
+def missing(source: str, path: Path) -> str:
+    """Say which part of a path is missing, and what is there instead."""
+    parent, name = path.parent, path.name
+    while not parent.is_dir():
+        parent, name = parent.parent, parent.name
+    hint = nearest(name, sorted(p.name for p in parent.iterdir()))
+    missing = "" if parent == path.parent else f" ({parent / name} does not exist)"
+    return f"there is no file, folder or corpus {source!r}{missing}{hint}"
