@@ -118,15 +118,16 @@ def test_a_machine_goes_on_with_its_own_trial_in_place(
     opened = open_folder(config, tmp_path / "out")
     worker = Worker(tmp_path / "out", os.getppid())
     claim = worker.claim()
-    assert claim is not None and not isinstance(claim, float)
-    claim.lock.release()  # as the system does for a process that was killed
+    assert isinstance(claim, tuple)
+    trial, _, lock = claim
+    lock.release()  # as the system does for a process that was killed
     elsewhere = tmp_path / "elsewhere"
     open_folder(config, elsewhere)
     other = Worker(elsewhere, os.getppid()).claim()  # not this one: it may be running there
-    assert other is not None and not isinstance(other, float) and other.trial.number == 1
+    assert isinstance(other, tuple) and other[0].number == 1
     again = Worker(tmp_path / "out", os.getppid()).claim()
-    assert again is not None and not isinstance(again, float)
-    assert (again.trial.number, again.trial.params) == (0, claim.trial.params)
+    assert isinstance(again, tuple)
+    assert (again[0].number, again[0].params) == (0, trial.params)
     assert [t.state.name for t in opened.trials] == ["RUNNING", "RUNNING"]
 
 
