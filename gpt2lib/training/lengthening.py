@@ -52,7 +52,8 @@ def plan(config: TrainConfig, stages: int, steps: int) -> list[TrainConfig]:
         optim = config.optim.slowed(factor)
         optim = optim.replace(warmup_steps=min(optim.warmup_steps, steps // 10))
         batch_size = config.batch_size // factor
-        micro = None if config.micro_batch is None else max(1, config.micro_batch // factor)
+        micro = config.micro_batch  # None and auto stay what they are
+        micro = max(1, micro // factor) if isinstance(micro, int) else micro
         made.append(
             config.replace(
                 model=model, optim=optim, steps=steps, batch_size=batch_size, micro_batch=micro

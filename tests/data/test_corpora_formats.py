@@ -695,3 +695,19 @@ def test_a_column_beside_a_structure_of_the_same_name(tmp_path):
     parquet.write_table(table, tmp_path / "a.parquet")
     corpus = load(tmp_path / "a.parquet", val_fraction=0.0, column="meta.text")
     assert list(corpus.train()) == ["outer"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux only")
+def test_a_file_name_that_is_no_utf_8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    path.write_text("text", encoding="utf-8")
+    corpus = load(path)
+    assert corpus.name == corpus.origin == "caf\ufffd.txt"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes and links")
+def test_what_is_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    refused(tmp_path / "pipe.txt", "is no file and no folder, but a pipe")
+    (tmp_path / "link.txt").symlink_to("nowhere.txt")
+    refused(tmp_path / "link.txt", "is a link to nowhere.txt, which does not exist")

@@ -39,6 +39,12 @@ def test_each_stage_doubles_block_and_window_and_halves_batch_and_rate() -> None
     assert {c.optim.warmup_steps for c in made} == {10}
 
 
+def test_a_micro_batch_that_is_found_out_is_found_out_in_each_stage() -> None:
+    config = TrainConfig.from_dict({**SHORT, "micro_batch": "auto"})
+    made = plan(config, stages=3, steps=100)
+    assert {stage.micro_batch for stage in made} == {"auto"}
+
+
 def test_every_rate_is_halved_and_one_that_is_not_set_stays_so() -> None:
     optim = {**SHORT["optim"], "name": "muon", "muon_lr": 0.04, "embedding_lr": 0.2}
     first, second = plan(TrainConfig.from_dict({**SHORT, "optim": optim}), stages=2, steps=100)

@@ -35,6 +35,10 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 def missing(source: str, path: Path) -> str:
     """Say which part of a path is missing, and what is there instead."""
+    if path.is_symlink():
+        return f"{source} is a link to {path.readlink()}, which does not exist"
+    if path.exists():
+        return f"{source} is no file and no folder, but a pipe or a device; give a file"
     parent, name = path.parent, path.name
     while not parent.is_dir():
         parent, name = parent.parent, parent.name

@@ -116,11 +116,12 @@ def corpus_from_files(
         raise UserError(f"{which} holds no text; give at least one document that is not empty")
     border = "" if val_paths is None else str(len(train))
     kinds = [f"{files.kind_of(p)} {columns[p]}" if columns.get(p) else "text" for p in every]
+    origin = ", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else "")
     return Corpus(
-        name,
+        _printable(name),
         digest("files", read_as, border, *kinds, *hashes),
         licence,
-        ", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else ""),
+        _printable(origin),
         read(train),
         None if val_paths is None else read(val),
         val_fraction,
@@ -130,6 +131,11 @@ def corpus_from_files(
         reads=("column",) * bool(columns)
         + ("encoding", "encoding_errors") * any(map(files.is_encoded, every)),
     )
+
+
+def _printable(name: str) -> str:
+    """Return a name that can be written as UTF-8; on a disk, names are any bytes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _reader(path: Path) -> Any:
