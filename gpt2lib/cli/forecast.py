@@ -165,8 +165,8 @@ def training_minutes(config: TrainConfig, test: dict[str, Any]) -> float:
     model = config.model.replace(vocab_size=_vocab_size(config))
     micro_batch = config.micro_batch if isinstance(config.micro_batch, int) else config.batch_size
     passes = math.ceil(config.batch_size / micro_batch)
-    again = bool(config.gradient_checkpointing)
-    flops = config.batch_size * model.block_size * training_flops(model, again)
+    per_token = training_flops(model, config.gradient_checkpointing)
+    flops = config.batch_size * model.block_size * per_token
     return config.steps * (call * (model.n_layer + 1) * passes + flop * flops) / 60
 
 
