@@ -16,6 +16,7 @@ the source up to there without encoding it, and writes the same bytes as if noth
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -238,9 +239,10 @@ def partial_folder(target: Path, key: str) -> Iterator[Partial]:
                 raise
     except OSError as error:
         kept = f"; what is done stays in {folder}, and the same command goes on from there"
+        room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise UserError(
             f"cannot write {target} ({error.strerror or error}){kept if folder.is_dir() else ''}; "
-            "make room, or give another folder with --data.cache or $GPT2LIB_CACHE"
+            f"{room}give another folder with --data.cache or $GPT2LIB_CACHE"
         ) from error
 
 

@@ -742,3 +742,10 @@ print(json.dumps([ended(child("out", begin=limit)), ended(child("out"))]))
     said = (tmp_path / "out.said").read_text(encoding="utf-8")
     assert "File too large" in said and "\n" not in said
     assert data.open_prepared(tmp_path / "out").val is not None
+
+
+def test_room_is_asked_for_where_there_is_none_and_only_there(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match=r"cannot write .*; give another folder") as caught:
+        prepare(tmp_path / "file" / "out")
+    assert "make room" not in str(caught.value)
