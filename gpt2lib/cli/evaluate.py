@@ -96,7 +96,9 @@ def _score(
     tokens.check_tokenizer(tokenizer.fingerprint)
     eot = masking_eot(data, tokenizer)
     model, weights = load_model(options, folder, many_rows=True)
-    scores = score(model, tokens, model.config.block_size, options.batch_size, eot=eot)
+    scores = score(
+        model, tokens, model.config.block_size, options.batch_size, eot=eot, end=tokenizer.eot
+    )
     return scores, tokens.name, {"weights": weights, "mask_documents": data.mask_documents}
 
 

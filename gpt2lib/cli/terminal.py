@@ -8,7 +8,6 @@ it means. What is typed is checked as the same field of a YAML file would be.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 import shutil
@@ -23,6 +22,7 @@ from gpt2lib.cli.help import MANY, Described, help_text
 from gpt2lib.config.aliases import did_you_mean
 from gpt2lib.config.schema import Config, all_kinds, convert, is_group, kinds_of
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import to_json
 from gpt2lib.utils.yaml_files import parse_yaml
 
 HELP = ("-h", "--help")
@@ -196,7 +196,7 @@ def command_line(*words: str | Path, program: str = "gpt2lib") -> str:
 
 def print_json(values: Any) -> None:
     """Print values as JSON on stdout."""
-    print(json.dumps(values, indent=1, ensure_ascii=False))
+    print(to_json(values, indent=1, ensure_ascii=False))
 
 
 def print_table(rows: Mapping[str, str]) -> None:
@@ -208,10 +208,12 @@ def print_table(rows: Mapping[str, str]) -> None:
 
 def scores_table(scores: Mapping[str, Any]) -> dict[str, str]:
     """Return a table's rows for what an evaluation returned."""
+    perplexity, alone = scores["perplexity"], scores.get("bits_per_byte_without_ends")
     return {
         "held-out loss": f"{scores['loss']:.4f} nats per token",
-        "perplexity": f"{scores['perplexity']:,.2f}",
-        "bits per byte": f"{scores['bits_per_byte']:.4f}",
+        "perplexity": "infinite" if perplexity is None else f"{perplexity:,.2f}",
+        "bits per byte": f"{scores['bits_per_byte']:.4f}"
+        + (f" ({alone:.4f} without what the ends of documents cost)" if alone else ""),
         "tokens scored": f"{scores['tokens']:,}",
     }
 

@@ -63,6 +63,12 @@ def complete(
     parts = _encode(partial, corpus, tokenizer, progress)
     if "val" not in parts:
         _log.warning("nothing of %s is held out: there will be no validation", corpus.name)
+    n_documents = partial.state["rows"]["train"]["n_documents"]
+    if tokenizer.eot is None and tokenizer.name != "char" and n_documents > 1:
+        _log.warning(
+            "the tokenizer has no end-of-text token, so nothing stands between the %d documents",
+            n_documents,
+        )
     info = {
         "format": FORMAT,
         "key": partial.state["key"],

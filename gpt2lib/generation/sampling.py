@@ -87,7 +87,7 @@ def next_token_probabilities(
     """
     SamplingParams(temperature, top_k, top_p)
     logits = logits.float()
-    if temperature < GREEDY_BELOW:
+    if temperature < GREEDY_BELOW or top_k == 1:
         return F.one_hot(logits.argmax(-1), logits.size(-1)).float()
     # The likeliest is moved to 0, so that a tiny temperature does not overflow.
     logits = (logits - logits.amax(-1, keepdim=True)) / temperature

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.config import GPTConfig, TrainConfig, load_config
-from gpt2lib.data import is_prepared
+from gpt2lib.data import is_prepared, sources_of
 from gpt2lib.data.sources.named import ABOUT
 from gpt2lib.data.token_files import INFO
 from gpt2lib.model.gpt import GPT
@@ -84,12 +84,18 @@ def data_and_licence(source: str) -> tuple[str, str]:
     if source in ABOUT:
         origin, licence = ABOUT[source]
         return f"{source}: {origin}", licence
-    if source.startswith("hf:"):
+    if _is_on_hub(source):
         return f"{source.removeprefix('hf:')}, a dataset of the Hugging Face hub", "see its card"
     if is_prepared(source):
         info = read_json(expand(source) / INFO)
         return str(info.get("name", NOT_KNOWN)), str(info.get("licence", NOT_KNOWN))
-    return f"{Path(source).name}, a text of the author's", NOT_KNOWN
+    return Path(source).name, NOT_KNOWN
+
+
+def _is_on_hub(source: str) -> bool:
+    name = source.removeprefix("hf:")
+    named = DATASET.fullmatch(name.partition(":")[0]) is not None
+    return source.startswith("hf:") and named and not expand(name).exists()
 
 
 def check_licence(licence: str | None) -> str:
@@ -123,16 +129,16 @@ def model_card(
     """
     import yaml
 
-    config, source = model.config, "" if known is None else known.config.data.source
+    config, sources = model.config, [] if known is None else sources_of(known.config.data)
     front: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "license": check_licence(licence),
         "tags": ["gpt2lib"],
     }
-    dataset = source.removeprefix("hf:")
-    if source.startswith("hf:") and DATASET.fullmatch(dataset):
-        front["datasets"] = [dataset]
+    datasets = [name.removeprefix("hf:").partition(":")[0] for name in sources if _is_on_hub(name)]
+    if datasets:
+        front["datasets"] = datasets
     terms = "were not stated" if licence is None else f"are `{check_licence(licence)}`"
     n_parameters = f"{model.num_parameters():,}"
     paragraphs = [
@@ -171,8 +177,14 @@ def architecture_rows(config: GPTConfig) -> dict[str, str]:
 def training_rows(known: History) -> dict[str, str]:
     """Return what is known about the training, in words and numbers with their units."""
     config, step = known.config, known.step
-    data, licence = data_and_licence(config.data.source)
-    rows = {"data": data, "licence of the data": licence}
+    weights = config.data.mixture or {config.data.source: 1.0}
+    texts = {name: data_and_licence(name) for name in sources_of(config.data)}
+    share = {name: weights[name] / sum(weights.values()) for name in texts}
+    of = {n: f"{share[n]:.3g} of the samples: " if config.data.mixture else "" for n in texts}
+    rows = {
+        "data": "; ".join(of[name] + data for name, (data, _) in texts.items()),
+        "licence of the data": "; ".join(dict.fromkeys(terms for _, terms in texts.values())),
+    }
     if config.init_from is not None:
         own = Path(config.init_from)
         hub_name = DATASET.fullmatch(config.init_from) and not expand(own).exists()

@@ -15,7 +15,6 @@ runs/NAME/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from gpt2lib.utils.files import (
     file_lock,
     read_json,
     read_jsonl,
+    to_json,
     write_json,
     write_text,
     writing,
@@ -156,7 +156,7 @@ def forget_after(folder: Path, step: int) -> None:
     """
     for path in (folder / name for name in LOGS if (folder / name).exists()):
         lines = [m for m in read_jsonl(path, "step") if m["step"] <= step and not m.get("complete")]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(path, "".join(to_json(line) + "\n" for line in lines))
 
 
 @contextmanager

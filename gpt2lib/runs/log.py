@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from gpt2lib.utils.files import flush, writing
+from gpt2lib.utils.files import flush, to_json, writing
 
 if TYPE_CHECKING:
     from gpt2lib.runs.trackers import Trackers
@@ -83,6 +82,8 @@ class RunLog:
         self.bar.update()
         if self.meter is not None:
             mark = {"spike": True} if spike else {}
+            if spike:
+                self.say(f"step {step}: the loss {values['loss']:.3f} stands out from those before")
             pace = {"tokens_per_second": round(speed, 1), "seconds": round(self.spent["update"], 3)}
             self._line("metrics.jsonl", step, **values, **mark, **pace, **self.meter(speed))
 
@@ -131,7 +132,7 @@ def write_line(path: Path, values: dict[str, Any]) -> None:
         UserError: if the disk refuses.
     """
     with writing(path), path.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(values) + "\n")
+        lines.write(to_json(values) + "\n")
 
 
 def flush_logs(folder: Path) -> None:

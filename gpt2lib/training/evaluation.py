@@ -2,7 +2,9 @@
 
 Loss in nats per token depends on the tokenizer: longer tokens are harder to guess, and there
 are fewer of them. Bits per byte divides by the UTF-8 bytes of the text instead, and so compares
-models with different tokenizers.
+models with different tokenizers. Where documents end with an end-of-text token, the nats that it
+costs are among them, though it has no bytes: with short documents about 1 % of the figure, which
+`bits_per_byte_without_ends` leaves out.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ def score(
     limit: int | None = None,
     accelerator: Accelerator | None = None,
     eot: int | None = None,
+    end: int | None = None,
 ) -> dict[str, float]:
     """Score a token file in non-overlapping windows, every token but the first exactly once.
 
@@ -71,6 +74,8 @@ def score(
             None computes on the model's device in its own precision.
         eot: the end-of-text token, for a model that reads each document by itself; it is then
             called as `model(idx, targets, documents)`. None for one that reads across them.
+        end: the end-of-text token, to be told bits per byte without it too; the windows that have
+            one are read a second time. Not with several processes.
 
     Returns:
         `loss` (nats a token), `perplexity`, `bits_per_byte`, `tokens` (how many were scored).
@@ -85,24 +90,30 @@ def score(
     model.eval()
     device = next(model.parameters()).device
     total = torch.zeros(2, dtype=torch.float64)  # summed loss, tokens scored
+    at_ends = 0.0  # the part of the loss that end-of-text tokens have
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     for idx, targets in _share(eval_batches(tokens, block_size, batch_size, limit), rank, world):
         idx, targets = idx.to(device), targets.to(device)
         documents = () if eot is None else (document_ids(idx, eot),)
         loss, count = model(idx, targets, *documents)
         total += torch.tensor([loss.item(), count.item()], dtype=torch.float64)
+        if end is not None and (ends := targets == end).any():
+            at_ends += model(idx, targets.where(ends, IGNORE), *documents)[0].item()
     if accelerator is not None and world > 1:
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
     model.train(was_training)
     nats, count = total.tolist()
     share = count / (len(tokens) - len(tokens.parts))  # of the scored tokens, hence of the bytes
-    mean = nats / count
-    return {
+    mean, n_bytes = nats / count, tokens.header.n_scored_bytes
+    found = {
         "loss": mean,
         "perplexity": math.inf if mean > 700 else math.exp(mean),  # exp(710) overflows
-        "bits_per_byte": bits_per_byte(nats / share, tokens.header.n_scored_bytes),
+        "bits_per_byte": bits_per_byte(nats / share, n_bytes),
         "tokens": int(count),
     }
+    if end is not None:
+        found["bits_per_byte_without_ends"] = bits_per_byte((nats - at_ends) / share, n_bytes)
+    return found
 
 
 def _share(

@@ -93,10 +93,13 @@ class Guard:
 
         Args:
             loss: mean loss of the update's tokens, finite.
-            threshold: standard deviations above the running mean that count as standing out.
+            threshold: standard deviations above the running mean that count as standing out;
+                before there are `TRUSTED_AFTER` losses, it is twice the mean that does.
         """
         above = loss - self.mean
-        stands_out = self.seen >= TRUSTED_AFTER and above > threshold * math.sqrt(self.variance)
+        # The first losses fall fast, and their spread says little; but none of them doubles.
+        usual = threshold * math.sqrt(self.variance) if self.seen >= TRUSTED_AFTER else self.mean
+        stands_out = self.seen > 0 and above > usual
         self.spikes += stands_out
         # The first losses count as in a plain mean, later ones as in a moving one.
         share = max(1 / (self.seen + 1), 1 - MEMORY)

@@ -8,6 +8,7 @@ optimiser and random state, and a resumed run goes on bitwise as if it had never
 
 from __future__ import annotations
 
+import logging
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from gpt2lib.config import TrainConfig
 from gpt2lib.data.loader import Loader, MicroBatch
-from gpt2lib.runs.checkpoint import best
+from gpt2lib.runs.checkpoint import Best, best
 from gpt2lib.runs.folder import Run, open_run
 from gpt2lib.runs.log import RunLog, Watch, flush_logs
 from gpt2lib.runs.trackers import start_trackers
@@ -28,7 +29,10 @@ from gpt2lib.training.hardware import MfuMeter
 from gpt2lib.training.optim import learning_rate, make_optimizer, set_learning_rate
 from gpt2lib.training.setup import set_up
 from gpt2lib.training.state import Progress, TrainingState
+from gpt2lib.utils.files import read_jsonl
 from gpt2lib.utils.process import give_back_freed_memory, whole
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -194,6 +198,19 @@ class Trainer:
                 flush_logs(self.folder)  # a checkpoint must not outlive the lines before it
             self.state.save(self.folder, progress)
 
+    def _say_if_a_better_one_was_not_saved(self, found: Best) -> None:
+        """Say it where the lowest held-out loss was at a step without a checkpoint."""
+        lines = read_jsonl(self.folder / "metrics.jsonl", "step")
+        losses = [(m["val_loss"], m["step"]) for m in lines if "val_loss" in m]
+        lowest, step = min(losses, default=(found.val_loss, found.step))
+        if self.config.keep_best and lowest < found.val_loss and step < self.step:
+            logger.warning(
+                "the lowest held-out loss was %.4f at step %d, where no checkpoint was written; "
+                "the best that is kept is of step %d (%.4f). With eval_every a multiple of "
+                "save_every each model that is evaluated is saved",
+                *(lowest, step, found.step, found.val_loss),
+            )
+
     def finish(self) -> dict[str, Any]:
         """Score all held-out text and write the result, which makes the run complete."""
         config, spent = self.config, self.log.spent
@@ -216,6 +233,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             if found := best(self.folder):
                 result["best"] = found._asdict()
+                self._say_if_a_better_one_was_not_saved(found)
             self.write_result(result)
         self.accelerator.wait_for_everyone()
         return result

@@ -33,6 +33,20 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.lr * (config.min_lr + (1 - config.min_lr) * share)
 
 
+def odd_schedule(steps: int, config: OptimConfig) -> list[str]:
+    """Say what a schedule does that is seldom meant."""
+    said = []
+    last = learning_rate(steps - 1, steps, config)
+    if steps <= config.warmup_steps:
+        said.append(
+            f"the learning rate only rises, up to {last:g} of {config.lr:g}: optim.warmup_steps is "
+            f"{config.warmup_steps} of {steps} steps"
+        )
+    if last == 0:
+        said.append("the last update changes nothing: its rate is 0, as optim.min_lr is")
+    return said
+
+
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Split the parameters: matrices and embeddings decay, biases and gains do not.
 

@@ -29,6 +29,7 @@ from gpt2lib.runs.trackers import accelerator_arguments, check_trackers
 from gpt2lib.training.distributed import check_agreement, configure_fsdp, refuse_a_lone_process
 from gpt2lib.training.hardware import resolve_device, resolve_precision
 from gpt2lib.training.memory import choose_micro_batch, require_room, update_memory
+from gpt2lib.training.optim import odd_schedule
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import read_json
 from gpt2lib.utils.process import world_size
@@ -71,7 +72,7 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
             config, source=header.source, tokenizer=header.tokenizer, checkpoint=str(resumed)
         )
     model = _make_model(config, data, run)
-    prompt = data.tokenizer.encode(config.sample_prompt) if config.sample_tokens else []
+    prompt = _encode_prompt(config, data) if config.sample_tokens else []
     if len(prompt) > model.config.block_size:
         raise UserError(
             f"sample_prompt has {len(prompt)} tokens, but block_size is "
@@ -86,6 +87,8 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
         values = flat(config.to_dict())
         for name, why in config.unused().items():
             logger.warning("%s is %s, but nothing reads it: %s", name, values[name], why)
+        for said in odd_schedule(config.steps, config.optim):
+            logger.warning("%s", said)
     return Setup(config, accelerator, data, model)
 
 
@@ -154,6 +157,14 @@ def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
             )
     data.train.require(config.model.block_size)
     return data
+
+
+def _encode_prompt(config: TrainConfig, data: Prepared) -> list[int]:
+    """Return the ids that a sample begins with."""
+    try:
+        return data.tokenizer.encode(config.sample_prompt)
+    except UserError as error:
+        raise UserError(f"sample_prompt {config.sample_prompt!r}: {error}") from error
 
 
 def _say_text(config: TrainConfig, data: Prepared) -> str:

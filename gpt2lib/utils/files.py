@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -234,13 +235,26 @@ def read_jsonl(path: Path, key: str, strict: bool = False) -> list[dict[str, Any
             if strict and number < len(lines):
                 raise UserError(f"{path}, line {number} is damaged: {error}") from error
             continue
-        found.append(values)
+        found.append({name: value for name, value in values.items() if value is not None})
     return found
 
 
 def write_json(path: Path, values: Any, **style: Any) -> None:
     """Write a JSON file as `write_text` does; `style` goes to `json.dumps`, with an indent of 1."""
-    write_text(path, json.dumps(values, **{"indent": 1, **style}) + "\n")
+    write_text(path, to_json(values, **{"indent": 1, **style}) + "\n")
+
+
+def to_json(values: Any, **style: Any) -> str:
+    """Return values as JSON, which has no infinity and no NaN: null stands for them."""
+    return json.dumps(_finite(values), allow_nan=False, **style)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def write_text(path: Path, text: str) -> None:

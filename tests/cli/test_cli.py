@@ -310,6 +310,7 @@ def test_evaluate_repeats_the_run_s_result(
         assert scores.pop("weights") == "fp32"
         assert scores.pop("text") == "the held-out part of verse.txt"
         assert scores.pop("mask_documents") is False
+        assert scores.pop("bits_per_byte_without_ends") < scores["bits_per_byte"]
         assert set(scores) >= {"loss", "perplexity", "bits_per_byte", "tokens"}
         for key, value in scores.items():
             assert value == pytest.approx(result[key], rel=1e-5), key

@@ -101,11 +101,14 @@ def test_a_low_loss_is_no_spike():
     assert not guard.spike(0.1, 6.0)
 
 
-def test_nothing_is_a_spike_before_there_is_something_to_compare_with():
+def test_before_there_is_a_spread_to_compare_with_only_twice_the_mean_is_a_spike():
     guard = Guard()
-    for loss in noisy(TRUSTED_AFTER - 1):
+    assert not guard.spike(100.0, 6.0)  # the very first
+    guard = Guard()
+    for loss in noisy(TRUSTED_AFTER - 2):
         guard.spike(loss, 6.0)
-    assert not guard.spike(100.0, 6.0)
+    assert not guard.spike(5.5, 6.0)
+    assert guard.spike(100.0, 6.0)
 
 
 def test_a_new_level_is_no_spike_for_ever():

@@ -14,14 +14,16 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import IO, Any
 
 from gpt2lib.data.sources.corpus import first_line
 from gpt2lib.data.sources.folders import files_below, missing
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import expand
+from gpt2lib.utils.files import cache_dir, expand
+
+_log = logging.getLogger(__name__)
 
 COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 """Suffixes of compressed files, and what the compression is called."""
@@ -33,6 +35,8 @@ TABLES = {
 """Kinds of files whose rows are documents, and what reads them; any other file is one document."""
 SUFFIXES = (".txt", ".md", *(suffix for suffix in TABLES if suffix != ".json"))
 """What is read of a folder, also compressed; a file or a glob may have any name."""
+OURS = ("prepared.json", "requested.yaml", "model.safetensors", "study.yaml")
+"""Files that make a folder one of our own: prepared tokens, a run, a model, a study."""
 PART = 1 << 20  # bytes or characters
 SAMPLE = 1 << 16  # bytes that tell in which encoding a file is
 MOST_ZEROS = 0.1
@@ -67,7 +71,8 @@ def find_files(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in files_below(path) if kind_of(p) in SUFFIXES and p.is_file())
+        found = [p for p in files_below(path) if kind_of(p) in SUFFIXES and p.is_file()]
+        found = sorted(_not_ours(found, path))
         if not found:
             raise UserError(
                 f"the folder {source} has no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files; "
@@ -77,10 +82,28 @@ def find_files(source: str) -> list[Path]:
     if glob.has_magic(source):
         found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
         found = sorted(p for p in found if p.is_file())
+        if glob.has_magic(path.name):  # what is called by its name is meant
+            plain = takewhile(lambda part: not glob.has_magic(part), path.parts)
+            found = _not_ours(found, Path(*plain))
         if not found:
             raise UserError(f"no file matches {source!r}; in a glob, ** goes into all folders")
         return found
     raise UserError(missing(source, path))
+
+
+def _not_ours(paths: Sequence[Path], root: Path) -> list[Path]:
+    """Leave out what lies in a run, a cache or a model below a folder: its text is made of text."""
+    own = {p.parent for p in root.rglob("*") if p.name in OURS and p.parent != root}
+    cache = cache_dir().resolve()
+    own |= {cache} if root.resolve() in cache.parents else set()
+    kept = [p for p in paths if own.isdisjoint(p.parents) and own.isdisjoint(p.resolve().parents)]
+    if left_out := len(paths) - len(kept):
+        _log.info(
+            "%d of %d files in %s lie in runs, models or caches and are no text to learn from; "
+            "name them to have them read",
+            *(left_out, len(paths), root),
+        )
+    return kept
 
 
 @contextmanager
