@@ -660,10 +660,11 @@ def test_a_quote_that_swallows_rows(tmp_path):
 
 
 def test_prose_in_quotes_is_no_row(tmp_path):
-    (tmp_path / "a.csv").write_text('id,text\n1,"To be,\nor not,\nto be"\n', encoding="utf-8")
-    assert list(load(tmp_path / "a.csv", val_fraction=0.0, column="text").train()) == [
-        "To be,\nor not,\nto be"
-    ]
+    for text in ("To be,\nor not,\nto be", "I do,\nyou, too\nshe, it\nthey, we"):
+        (tmp_path / "a.csv").write_text(f'id,text\n1,"{text}"\n', encoding="utf-8")
+        assert list(load(tmp_path / "a.csv", val_fraction=0.0, column="text").train()) == [text]
+    (tmp_path / "a.csv").write_text('name,text\nBrutus,"I do,\nyou, too\nshe, it\nthey, we"\n')
+    assert len(list(load(tmp_path / "a.csv", val_fraction=0.0, column="text").train())) == 1
 
 
 def test_carriage_returns_alone_end_no_row(tmp_path):

@@ -91,10 +91,14 @@ class _Remembered:
 def _swallowed(lines: list[str], comma: str, n_columns: int) -> bool:
     """Return whether each of several lines of one row would be a row by itself.
 
-    Prose in quotes may have as many commas on each of its lines by chance, tabs hardly.
+    Verse in quotes may well have as many commas on each of its lines; only lines that begin with
+    numbers, as ids do, are then rows. Tabs it hardly has.
     """
-    several = len(lines) > 1 and n_columns > 1 and (comma == "\t" or len(lines) > 3)
-    return several and all(line.count(comma) == n_columns - 1 for line in lines)
+    if len(lines) < 2 or any(line.count(comma) != n_columns - 1 for line in lines):
+        return False
+    return n_columns > 1 and (
+        comma == "\t" or _are_numbers(tuple(line.split(comma)[0] for line in lines))
+    )
 
 
 def _meaning(error: csv.Error) -> str:
