@@ -71,7 +71,8 @@ def test_a_launcher_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) 
 
 
 LONG = """
-import sys, random
+import random, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
 from gpt2lib.tokenizer import gpt2_tokenizer, train_bpe
 letters = random.Random(0).choices("ACGT", k=8_000_000)
 text = "".join(letters)
@@ -95,8 +96,11 @@ def test_ctrl_c_is_heard_while_a_library_computes(stage):
         time.sleep(1)
         running.send_signal(signal.SIGINT)
         sent = time.monotonic()
-        _, said = running.communicate(timeout=60)
-    assert time.monotonic() - sent < 2
+        try:
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert time.monotonic() - sent < 5  # two on a machine that has nothing else to do
     assert said.rstrip().endswith("KeyboardInterrupt")  # and no abort after it
 
 
