@@ -479,8 +479,8 @@ def test_a_text_file_is_hashed_once_and_decoded_three_times(tmp_path, monkeypatc
         return sha256(path)
 
     @contextmanager
-    def counting(path, encoding):
-        with opened(path, encoding) as file:
+    def counting(path, *how):
+        with opened(path, *how) as file:
             decoded.append(0)
             yield Counting(file, decoded)
 

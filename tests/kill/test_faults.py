@@ -240,7 +240,8 @@ def check_stopped(lab: Lab, out: Path, ended: Ended, code: int) -> None:
     for folder in checkpoints(out):
         verify(folder)
     words = shlex.split(line.removeprefix("to go on: "))
-    argv = words[words.index("gpt2lib") + 1 :]
+    names = [Path(word).name for word in words]  # the program stands with its folder, off PATH
+    argv = words[names.index("gpt2lib") + 1 :]
     assert lab.server.run(argv, ranks=lab.ranks).codes == [0] * lab.ranks
     found = digest(out)
     last = [name for name in lab.expected if name.startswith("step-00000012")]
