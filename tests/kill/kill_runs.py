@@ -84,6 +84,8 @@ class Ended(NamedTuple):
 class Server:
     """A warm process that forks runs; see `kill_server`."""
 
+    program = HERE / "kill_server.py"
+
     def __init__(self, folder: Path) -> None:
         self.folder, self.jobs = folder, 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ class Server:
         path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
         more = {"PYTHONPATH": path, "GPT2LIB_CACHE": str(folder / "cache"), "MPLBACKEND": "agg"}
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "kill_server.py")],
+            [sys.executable, str(self.program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -145,13 +147,10 @@ class Server:
             prepare: `module:function` to call first, with the rank.
             meanwhile: called with the process numbers once they run.
         """
-        self.jobs += 1
-        log = self.folder / f"job-{self.jobs}.log"
         env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if ranks > 1 else {}
         job = {
             "argv": argv,
             "more": apart,
-            "log": str(log),
             "env": env,
             "ranks": len(apart) if apart else ranks,
             "rank": rank,
@@ -161,9 +160,17 @@ class Server:
             "counts": str(counts or ""),
             "prepare": prepare,
         }
+        return self.send(job, meanwhile)
+
+    def send(
+        self, job: dict[str, Any], meanwhile: Callable[[list[int]], None] | None = None
+    ) -> Ended:
+        """Have the server fork `ranks` processes for a job, and wait for their end."""
+        self.jobs += 1
+        log = self.folder / f"job-{self.jobs}.log"
         assert self.process.stdin
         started = time.perf_counter()
-        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.write(json.dumps({**job, "log": str(log)}) + "\n")
         self.process.stdin.flush()
         pids = json.loads(self._answer())
         if meanwhile is not None:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 NEEDED_LATER = (
@@ -32,10 +33,6 @@ NEEDED_LATER = (
 
 def child(job: dict[str, Any], rank: int) -> int:
     """Run one job in this forked process; return its exit code."""
-    # A file for each: in a common one, a line may begin behind another process's progress bar.
-    log = os.open(f"{job['log']}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     os.environ.update(job["env"])
     if job["env"]:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(job["ranks"]))
@@ -58,14 +55,19 @@ def child(job: dict[str, Any], rank: int) -> int:
     return code
 
 
-def serve() -> None:
-    """Read jobs from stdin; answer each with the numbers of its processes and their exit codes."""
+def serve(child: Callable[[dict[str, Any], int], int], needed_later: Sequence[str]) -> None:
+    """Read jobs from stdin; answer each with the numbers of its processes and their exit codes.
+
+    Args:
+        child: given a job and which of its processes this is, does its work in a fork.
+        needed_later: modules that are imported beforehand.
+    """
     import torch
 
     torch.set_num_threads(1)
     # A shell starts what runs in the background deaf to Ctrl-C, and forks inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in NEEDED_LATER:
+    for name in needed_later:
         importlib.import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -75,6 +77,7 @@ def serve() -> None:
             if pid == 0:
                 code = 1
                 try:
+                    _write_into(f"{job['log']}.{rank}")
                     code = child(job, rank)
                 except BaseException:
                     traceback.print_exc()
@@ -86,6 +89,13 @@ def serve() -> None:
         print(json.dumps(codes), flush=True)
 
 
+def _write_into(path: str) -> None:
+    """Send what this process writes to a file of its own, so that no line is torn by another's."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+
 if __name__ == "__main__":
-    serve()
+    serve(child, NEEDED_LATER)
     os._exit(0)  # unloading torch would take seconds

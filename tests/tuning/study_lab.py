@@ -7,16 +7,14 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
+import kill_runs
 import optuna
-from kill_runs import SPENT, lines_of, without
+from kill_runs import RANDOM, SPENT, Ended, Kill, lines_of, without
 from study_runs import study
 
 from gpt2lib.config import load_config
@@ -24,90 +22,35 @@ from gpt2lib.tuning.pool import open_folder
 from gpt2lib.tuning.storage import make_storage, open_study
 
 HERE = Path(__file__).parent
-RANDOM = "at random"
 TIMED = {"train_seconds", "tokens_per_second", "machine"}
 """Attributes of a trial that may differ between two studies of the same numbers."""
 
 
-class Kill(NamedTuple):
-    """Where the first worker is killed: a place and its n-th passage, or a time in ms."""
-
-    place: str
-    n: int
-
-
-class Ended(NamedTuple):
-    """How workers ended: exit codes, -9 for a kill, and what they wrote."""
-
-    codes: list[int]
-    said: str
-
-    @property
-    def killed(self) -> bool:
-        return -9 in self.codes
-
-
-class Server:
+class Server(kill_runs.Server):
     """A warm process that forks workers; see `study_server`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.jobs = folder, 0
-        folder.mkdir(parents=True, exist_ok=True)
-        path = [str(HERE), str(HERE.parent / "kill"), os.environ.get("PYTHONPATH", "")]
-        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-        more = {"PYTHONPATH": os.pathsep.join(path), "GPT2LIB_CACHE": str(folder / "cache")}
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "study_server.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **threads, **more},
-        )
-        assert self._answer() == "ready"
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(30)
-
-    def _answer(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
+    program = HERE / "study_server.py"
 
     def work(
         self, folder: Path, kill: Kill | None = None, workers: int = 1, counts: Path | None = None
     ) -> Ended:
         """Run workers of a study until they end; kill the first if asked to."""
-        self.jobs += 1
-        log = self.folder / f"job-{self.jobs}.log"
         at_place = kill is not None and kill.place != RANDOM
         job = {
             "folder": str(folder),
-            "log": str(log),
-            "workers": workers,
+            "ranks": workers,
             "place": kill.place if kill and at_place else None,
             "n": kill.n if kill and at_place else 0,
             "counts": str(counts or ""),
         }
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        pids = json.loads(self._answer())
-        if kill is not None and not at_place:
-            time.sleep(kill.n / 1000)
-            with suppress(ProcessLookupError):  # it has ended already
-                os.kill(pids[0], signal.SIGKILL)
-        codes = json.loads(self._answer())
-        logs = [Path(f"{log}.{number}") for number in range(workers)]
-        return Ended(codes, "".join(p.read_text("utf-8", "replace") for p in logs if p.exists()))
+
+        def shoot(pids: list[int]) -> None:
+            if kill is not None and not at_place:
+                time.sleep(kill.n / 1000)
+                with suppress(ProcessLookupError):  # it has ended already
+                    os.kill(pids[0], signal.SIGKILL)
+
+        return self.send(job, shoot)
 
 
 class Lab:
@@ -146,7 +89,7 @@ class Lab:
         folder, counts = self.folder / name, self.folder / "counts.json"
         open_folder(self.config, folder)
         ended = self.server.work(folder, counts=counts)
-        assert ended.codes == [0], ended.said
+        assert ended.codes == [0], _said(ended)
         self.counts = json.loads(counts.read_text(encoding="utf-8"))
         return self.digest(folder)
 
@@ -159,7 +102,7 @@ class Lab:
         for kill in [*kills, None]:
             before = self.finished(folder)
             ended = self.server.work(folder, kill, self.workers)
-            self.resumed += ended.said.count("resumed from")
+            self.resumed += _said(ended).count("resumed from")
             after = self.finished(folder)
             gone = [number for number, facts in before.items() if after.get(number) != facts]
             if gone:
@@ -171,7 +114,7 @@ class Lab:
         self.kills += happened
         different = ""
         if set(ended.codes) != {0}:
-            different = f"exit codes {ended.codes}: {ended.said[-300:]}"
+            different = f"exit codes {ended.codes}: {_said(ended)[-300:]}"
         elif (found := self.digest(folder)) != self.expected:
             pairs = zip(found, self.expected, strict=False)
             first = next((p for p in pairs if p[0] != p[1]), (len(found), len(self.expected)))
@@ -230,6 +173,10 @@ SETTINGS: dict[str, Any] = {
     "prune_checks": 4,
     "prune_after": 2,
 }
+
+
+def _said(ended: Ended) -> str:
+    return "\n".join(ended.lines)
 
 
 def _facts(trial: optuna.trial.FrozenTrial) -> list[Any]:

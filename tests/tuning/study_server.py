@@ -6,14 +6,12 @@ that real processes can be killed by the hundred. Started by `study_lab.Server`,
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import signal
-import sys
-import traceback
 from pathlib import Path
 from typing import Any
+
+from kill_server import serve
 
 NEEDED_LATER = (
     "gpt2lib.tuning.worker",
@@ -51,9 +49,6 @@ def install(points: Any) -> None:
 def child(job: dict[str, Any], number: int) -> int:
     """Be one worker in this forked process; return its exit code."""
     parent = os.getppid()
-    log = os.open(f"{job['log']}.{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     from kill_points import Points
 
     from gpt2lib.tuning.worker import main
@@ -66,33 +61,6 @@ def child(job: dict[str, Any], number: int) -> int:
     return code
 
 
-def serve() -> None:
-    """Read jobs from stdin; answer each with the numbers of its processes and their exit codes."""
-    import torch
-
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in NEEDED_LATER:
-        importlib.import_module(name)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        job, pids = json.loads(line), []
-        for number in range(job["workers"]):
-            pid = os.fork()
-            if pid == 0:
-                code = 1
-                try:
-                    code = child(job, number)
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    os._exit(code)
-            pids.append(pid)
-        print(json.dumps(pids), flush=True)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-        print(json.dumps(codes), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(child, NEEDED_LATER)
     os._exit(0)
