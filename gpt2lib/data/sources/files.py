@@ -42,8 +42,6 @@ SAMPLE = 1 << 16  # bytes that tell in which encoding a file is
 MOST_ZEROS = 0.1
 """Share of U+0000 above which a file is no text; half of the bytes of UTF-16 may be zeros."""
 
-_log = logging.getLogger(__name__)
-
 
 def kind_of(path: Path) -> str:
     """Return the suffix that says what a file holds, without the one of its compression."""
