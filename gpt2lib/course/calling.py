@@ -10,17 +10,15 @@ import io
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from gpt2lib.course.comparing import first_difference
-from gpt2lib.course.exercise import Case
+from gpt2lib.course.exercise import Case, Function
 from gpt2lib.course.limits import Counted, Stopped, within
 from gpt2lib.course.readable import brief
 from gpt2lib.course.session import budget
 from gpt2lib.course.values import has_state
-
-Function = Callable[..., Any]
 
 LINES = 40
 """Lines printed by one call that are shown; a loop may print more than a browser can take."""

@@ -9,7 +9,6 @@ import inspect
 from gpt2lib.course import registry, scores
 from gpt2lib.course.alike import going_on, like
 from gpt2lib.course.calling import (
-    Function,
     Outcome,
     arguments_of,
     call,
@@ -20,7 +19,7 @@ from gpt2lib.course.calling import (
     seeded,
 )
 from gpt2lib.course.comparing import Difference
-from gpt2lib.course.exercise import Case, CheckResult, Exercise, Misconception, Seen
+from gpt2lib.course.exercise import Case, CheckResult, Exercise, Function, Misconception, Seen
 from gpt2lib.course.handed import hand_on, is_handed_on
 from gpt2lib.course.limits import Stopped, within
 from gpt2lib.course.looks.base import Pair

@@ -16,6 +16,7 @@ from gpt2lib.course.comparing import Difference, first_difference
 from gpt2lib.course.screen import cell_number, show
 from gpt2lib.course.sources import resolve
 
+Function = Callable[..., Any]
 Status = Literal["not attempted", "handed on", "right", "wrong", "error"]
 
 

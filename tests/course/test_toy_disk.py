@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from gpt2lib.course.exercises.reproducibility import WRITE
+from gpt2lib.course.exercises.reproducibility.atomic_write import EXERCISE as WRITE
 from gpt2lib.course.toy_disk import ToyDisk
 
 

@@ -1,6 +1,7 @@
 """Answers as learners write them, independent of the exercises' own wrong variants.
 
-One module for each module of `gpt2lib.course.exercises`. `test_wrong_answers.py` runs them all.
+One or two modules for each folder of `gpt2lib.course.exercises`; `test_wrong_answers.py` runs them
+all.
 """
 
 import importlib

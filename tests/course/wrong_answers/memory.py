@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from gpt2lib.course.exercises.memory import round_to_bf16
+from gpt2lib.course.exercises.memory.round_to_bf16 import round_to_bf16
 from gpt2lib.estimate.counts import forward_flops
 from gpt2lib.estimate.update import MARGIN
 from wrong_answers import fails, right, wrong
