@@ -82,8 +82,9 @@ def _score(
 
     folder = resolve(options.run)
     tokenizer, run = load_tokenizer_for(folder), _run_of(folder)
-    # Whether a token sees other documents is the model's affair, whatever text it reads.
-    masked = {} if run is None else {"data.mask_documents": run.data.mask_documents}
+    # Whether a token sees other documents, and which are scored, is the model's affair.
+    as_trained = ("mask_documents", "template")
+    masked = {} if run is None else {f"data.{n}": getattr(run.data, n) for n in as_trained}
     changes = masked | changes
     if "data.source" in changes:
         data = DataConfig.from_dict(with_changes({}, changes)["data"])

@@ -43,12 +43,16 @@ def prepare(argv: list[str]) -> int:
             "folder": str(prepared.folder),
             "text": f"{info['name']} ({info['licence']})",
             "tokenizer": f"{prepared.tokenizer.name}, {prepared.tokenizer.vocab_size:,} tokens",
-            "to train on": f"{train.n_tokens:,} tokens of {train.n_documents:,} documents",
+            "to train on": f"{train.n_tokens:,} tokens of {train.n_documents:,} documents"
+            + prepared.about_targets(),
             "held out": held + prepared.about_split(),
             **({"files": f"{n:,}"} if (n := info.get("files")) else {}),
             "bytes per token": f"{train.n_bytes / max(1, train.n_tokens):.2f}",
         }
     )
+    if example := info.get("example"):
+        print("\nA row, of which what is in [[ ]] is learned:\n")
+        print(example)
     train_on = ("--data.source", prepared.folder, "--data.tokenizer", "auto")
     print(f"\nNext: {command_line('train', 'cpu', *train_on)}")
     return 0

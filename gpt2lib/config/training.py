@@ -30,6 +30,10 @@ class DataConfig(Config):
             whole documents where they come near it, else the end of a long one too.
         column: the column or key that holds the text; auto takes "text", or the only one that
             holds text.
+        template: how the rows of a table become texts of which only the answers are learned: chat
+            (messages with roles), alpaca (instruction, input, output), prompt (prompt, completion),
+            auto for the one that fits, or your own, such as "Q: {question}\\nA:\\n[[{answer}]]":
+            braces hold fields, double brackets what is learned.
         split: the split of a hub dataset to train on; by default train.
         streaming: whether to read a hub dataset as it comes, without storing it first.
         encoding: how text files are encoded.
@@ -46,6 +50,7 @@ class DataConfig(Config):
     vocab_size: int = 1024
     val_fraction: float = 0.1
     column: str = "auto"
+    template: str | None = None
     split: str | None = None
     streaming: bool = False
     encoding: str = "utf-8"

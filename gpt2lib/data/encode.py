@@ -15,10 +15,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2lib.config import DataConfig
 from gpt2lib.data.sources.corpus import Chunk, Corpus, Split, whole_documents
-from gpt2lib.data.token_files import FORMAT, INFO
+from gpt2lib.data.token_files import FORMAT, INFO, LAST, LEARNED
 from gpt2lib.data.writer import Partial, TokenWriter, write_json
 from gpt2lib.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, train_bpe
 from gpt2lib.tokenizer.base import chunks
@@ -81,6 +82,7 @@ def complete(
         "parts": parts,
         "text": corpus.fingerprint,
         "files": corpus.n_files,
+        **({"example": corpus.example} if corpus.example else {}),
         **corpus.about_split,
     }
     write_json(partial.folder / INFO, info)
@@ -169,14 +171,14 @@ def _encode(partial: Partial, corpus: Corpus, tokenizer: Tokenizer, progress: bo
     n_chunks: int = partial.state["n_chunks"]
     source = _read(corpus, *SPLITS)
     if not tokenizer.encodes_chunks:  # its tokens may span two chunks, so it gets documents whole
-        source = whole_documents(source)
+        source = whole_documents(source, apart=True)
     with progress_bar(f"encoding {corpus.name}", corpus.n_bytes, progress) as bar:
         if not bar.disable:  # what was done before is there, but the speed leaves it out
             bar.initial = bar.n = sum(writer.counts["n_bytes"] for writer in writers.values())
         try:
             for group in _groups(islice(source, n_chunks, None)):
                 n_shards = sum(len(writer.shards) for writer in writers.values())
-                bar.update(_write(group, tokenizer, writers))
+                bar.update(_write(group, tokenizer, writers, bool(corpus.example)))
                 n_chunks += len(group)
                 if sum(len(writer.shards) for writer in writers.values()) > n_shards:
                     partial.note(n_chunks=n_chunks, rows=_states(writers))
@@ -214,8 +216,13 @@ def _states(writers: dict[Split, TokenWriter]) -> dict[Split, Any]:
     return {split: writer.save_state() for split, writer in writers.items()}
 
 
-def _write(group: list[Chunk], tokenizer: Tokenizer, writers: dict[Split, TokenWriter]) -> int:
-    """Encode some chunks, each into the row of its split; return how many bytes they are."""
+def _write(
+    group: list[Chunk], tokenizer: Tokenizer, writers: dict[Split, TokenWriter], marked: bool
+) -> int:
+    """Encode some chunks, each into the row of its split; return how many bytes they are.
+
+    `marked`: whether to write down which of the tokens are learned, and where a row ends.
+    """
     end = [] if tokenizer.eot is None else [tokenizer.eot]
     encoded = tokenizer.encode_batch([chunk.text for chunk in group])
     total = 0
@@ -228,15 +235,32 @@ def _write(group: list[Chunk], tokenizer: Tokenizer, writers: dict[Split, TokenW
         ids = np.concatenate(
             [np.asarray(row, dtype=np.int64) for row in ([end, *rows] if begins else rows)]
         )
-        writer.write(ids)
+        writer.write(ids, _marks(mine, rows, len(ids)) if marked else None)
         size = sum(len(chunk.text.encode("utf-8")) for chunk, _ in mine)
         # The first token is never predicted; where it is not end-of-text, its bytes do not count.
         unscored = len(tokenizer.token_bytes(int(ids[0]))) if begins and ids.size and not end else 0
         writer.counts["n_documents"] += sum(chunk.ends for chunk, _ in mine)
         writer.counts["n_bytes"] += size
-        writer.counts["n_scored_bytes"] += size - unscored
+        read = sum(len(chunk.text.encode("utf-8")) for chunk, _ in mine if not chunk.learned)
+        writer.counts["n_scored_bytes"] += size - read - unscored
         total += size
     return total
+
+
+def _marks(
+    chunks: list[tuple[Chunk, list[int]]], rows: list[list[int]], n: int
+) -> NDArray[np.int64]:
+    """Return the marks of the tokens of some chunks, `n` in all; those before the first have none.
+
+    The end-of-text token of a row is learned if its last chunk is.
+    """
+    marks = [
+        np.full(len(row), LEARNED * c.learned) for (c, _), row in zip(chunks, rows, strict=True)
+    ]
+    for (chunk, _), part in zip(chunks, marks, strict=True):
+        part[-1:] |= LAST * chunk.ends
+    joined = np.concatenate(marks)
+    return np.concatenate([np.zeros(n - len(joined), dtype=np.int64), joined])
 
 
 def _read(corpus: Corpus, *splits: Split) -> Iterator[Chunk]:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gpt2lib.config import IGNORE, DataConfig, TrainConfig
-from gpt2lib.data.order import eval_starts
+from gpt2lib.data.order import evenly
 from gpt2lib.data.preparation import Prepared
-from gpt2lib.data.token_files import TokenFile
+from gpt2lib.data.token_files import LEARNED, TokenFile
 from gpt2lib.tokenizer import Tokenizer
 from gpt2lib.utils.errors import UserError
 
@@ -30,7 +30,7 @@ def batch(token_file: TokenFile, starts: ArrayLike, block_size: int) -> tuple[Te
     """Read windows as inputs and the tokens that follow them.
 
     A window that reaches past the end of the file, or of the part of a joined one that it starts
-    in, is padded: inputs with 0, targets with -1.
+    in, is padded: inputs with 0, targets with -1. So are targets that are not to be learned.
 
     Args:
         token_file: where to read.
@@ -48,13 +48,15 @@ def batch(token_file: TokenFile, starts: ArrayLike, block_size: int) -> tuple[Te
     ):
         raise ValueError(f"starts must be a row of positions in 0 .. {len(token_file) - 2}")
     positions = first[:, None] + np.arange(block_size + 1)  # (B, T + 1): the last is a target only
-    borders = np.cumsum([len(part) for part in token_file.parts])
-    end = borders[np.searchsorted(borders, first, side="right")][:, None]  # (B, 1)
-    ids = token_file.tokens[np.minimum(positions, end - 1)].astype(np.int64)  # (B, T + 1)
+    end = token_file.window_ends(first, block_size)[:, None]  # (B, 1)
+    inside = np.minimum(positions, end - 1)
+    ids = token_file.tokens[inside].astype(np.int64)  # (B, T + 1)
     # A token is an input only if there is a token after it to predict.
     has_next = (positions < end)[:, 1:]  # (B, T)
     idx = np.where(has_next, ids[:, :-1], 0)  # (B, T)
-    targets = np.where(has_next, ids[:, 1:], IGNORE)  # (B, T)
+    marks = token_file.marks
+    learned = has_next if marks is None else has_next & (marks[inside] & LEARNED > 0)[:, 1:]
+    targets = np.where(learned, ids[:, 1:], IGNORE)  # (B, T)
     return torch.from_numpy(idx), torch.from_numpy(targets)
 
 
@@ -67,7 +69,7 @@ def eval_batches(
     one, every token but the first (of each part) is a target exactly once.
     """
     windows = None if limit is None else limit * batch_size
-    starts = eval_starts([len(part) for part in token_file.parts], block_size, windows)
+    starts = evenly(token_file.eval_windows(block_size), windows)
     for i in range(0, len(starts), batch_size):
         yield batch(token_file, starts[i : i + batch_size], block_size)
 

@@ -22,7 +22,7 @@ from gpt2lib.data.encode import learn_tokenizer
 from gpt2lib.data.joined import JoinedTokens
 from gpt2lib.data.order import interleave, whole_shares
 from gpt2lib.data.sources.corpus import Corpus, digest
-from gpt2lib.data.token_files import FORMAT, TokenFile
+from gpt2lib.data.token_files import FORMAT, LEARNED, TokenFile, dtype_for
 from gpt2lib.data.writer import alone
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 from gpt2lib.utils.errors import UserError
@@ -62,10 +62,33 @@ class Joined(TokenFile):
         for part in self.parts:
             part.check_tokenizer(self.header.tokenizer)
         self.tokens = JoinedTokens([part.tokens for part in self.parts])
+        marks = [_marks_of(part) for part in self.parts]
+        is_marked = any(part.marks is not None for part in self.parts)
+        self.marks = JoinedTokens(marks) if is_marked else None
+        self.first = np.cumsum([0, *map(len, self.parts)])[:-1]  # of each file, in the joined row
 
     def windows(self, block_size: int, seed: int, indices: ArrayLike) -> NDArray[np.int64]:
         """Refuse to draw samples: the files have no weights."""
         raise TypeError("joined files have no order of samples; a Mixture has")
+
+    @property
+    def n_targets(self) -> int:
+        """How many tokens are learned in a pass over all files."""
+        return sum(part.n_targets for part in self.parts)
+
+    def eval_windows(self, block_size: int) -> NDArray[np.int64]:
+        """Return where the windows of an evaluation start, file by file."""
+        each = zip(self.first, self.parts, strict=True)
+        return np.concatenate([first + part.eval_windows(block_size) for first, part in each])
+
+    def window_ends(self, starts: NDArray[np.int64], block_size: int) -> NDArray[np.int64]:
+        """Return up to where windows may be read; none leaves the file that it starts in."""
+        number = np.searchsorted(self.first, starts, side="right") - 1
+        ends = np.empty_like(starts)
+        for k, part in enumerate(self.parts):
+            mine = number == k
+            ends[mine] = self.first[k] + part.window_ends(starts[mine] - self.first[k], block_size)
+        return ends
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the files, which pickle as their paths."""
@@ -113,16 +136,21 @@ class Mixture(Joined):
         """
         source, number = interleave(self.shares, indices)
         starts = np.empty(source.shape, dtype=np.int64)
-        first = 0  # of this file, in the joined tokens
         for k, part in enumerate(self.parts):
             drawn = source == k
-            starts[drawn] = first + part.windows(block_size, seed, number[drawn])
-            first += len(part)
+            starts[drawn] = self.first[k] + part.windows(block_size, seed, number[drawn])
         return starts
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the files, which pickle as their paths."""
         return type(self), (dict(zip(self.weights, self.parts, strict=True)), self.weights)
+
+
+def _marks_of(part: TokenFile) -> Any:
+    """Return a file's marks; where all is learned, such that take no memory."""
+    if part.marks is not None:
+        return part.marks
+    return np.broadcast_to(np.array(LEARNED, dtype=dtype_for(LEARNED)), len(part))
 
 
 def common_tokenizer(

@@ -67,15 +67,27 @@ def sample_windows(
         UserError: if the file is too short for one window.
     """
     n = windows_per_epoch(n_tokens, block_size, name=name)
+    window, key = _drawn(n, seed, indices)
+    slack = n_tokens - 1 - n * block_size  # the largest shift that stays inside the file
+    shift = _mix(key) % np.uint64(slack + 1)
+    start = shift + window * np.uint64(block_size)
+    return start.astype(np.int64).reshape(np.shape(indices))
+
+
+def shuffled(n: int, seed: int, indices: ArrayLike) -> NDArray[np.int64]:
+    """Return which of `n` windows the given samples are: each once in an epoch, in a new order."""
+    window, _ = _drawn(n, seed, indices)
+    return window.astype(np.int64).reshape(np.shape(indices))
+
+
+def _drawn(n: int, seed: int, indices: ArrayLike) -> tuple[Words, Words]:
+    """Return the window of each sample, and the key of its epoch."""
     samples = np.asarray(indices)
     if samples.size and (samples.dtype.kind not in "iu" or samples.min() < 0):
         raise ValueError("sample indices must be integers from 0")
     epoch, position = np.divmod(samples.astype(np.uint64).ravel(), np.uint64(n))
     key = _mix(_mix(_word(seed)) ^ epoch)  # one key for each epoch
-    slack = n_tokens - 1 - n * block_size  # the largest shift that stays inside the file
-    shift = _mix(key) % np.uint64(slack + 1)
-    start = shift + _permute(position, n, key) * np.uint64(block_size)
-    return start.astype(np.int64).reshape(samples.shape)
+    return _permute(position, n, key), key
 
 
 def whole_shares(weights: Sequence[float]) -> list[int]:
@@ -237,7 +249,11 @@ def eval_starts(
     files = [n_tokens] if isinstance(n_tokens, int) else list(n_tokens)
     ends = np.cumsum(files)
     each = [np.arange(end - n, end - 1, block_size) for end, n in zip(ends, files, strict=True)]
-    starts = np.concatenate(each)
+    return evenly(np.concatenate(each), limit)
+
+
+def evenly(starts: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
+    """Return at most `limit` windows, evenly spread over all; None takes all."""
     if limit is not None and limit < len(starts):
         starts = starts[np.arange(limit) * len(starts) // limit]
     return starts

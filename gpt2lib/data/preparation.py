@@ -24,6 +24,7 @@ from typing import Any
 from gpt2lib.config import DataConfig
 from gpt2lib.data.encode import complete
 from gpt2lib.data.mixture import Joined, Mixture, common_tokenizer
+from gpt2lib.data.packing import open_tokens
 from gpt2lib.data.sources import Corpus, load_corpus
 from gpt2lib.data.sources.corpus import digest
 from gpt2lib.data.token_files import FORMAT, INFO, TokenFile
@@ -36,7 +37,8 @@ UNREAD_AT_TIMES = {
     "source": "data.mixture names the sources",
     "vocab_size": "it is the size of a bpe that is learned here, and none is",
     "val_fraction": "the text says itself what is held out",
-    "column": "it is for tables, and there is none",
+    "column": "it is for tables read without a template, and there is none",
+    "template": "it is for rows with fields, and there are none",
     "split": "it is for datasets of the hub or saved ones",
     "streaming": "it is for datasets of the hub",
     **dict.fromkeys(
@@ -78,6 +80,7 @@ class Prepared:
             said
             + (f"{val.n_tokens:,} of {val.n_documents:,} held out" if val else "none held out")
             + self.about_split()
+            + self.about_targets()
         )
 
     def about_split(self) -> str:
@@ -85,6 +88,13 @@ class Prepared:
         cut = " (with the end of a long one)" if self.info.get("cut") else ""
         copies = self.info.get("copies")
         return cut + (f"; {copies} of those are trained on too, as copies" if copies else "")
+
+    def about_targets(self) -> str:
+        """Say how much of the text is learned; empty if all is."""
+        n, total = self.train.n_targets, self.train.header.n_tokens
+        if self.train.marks is None:
+            return ""
+        return f"; of these {n:,} ({n / total:.0%}), the answers, are learned"
 
 
 def is_prepared(folder: Path | str) -> bool:
@@ -114,7 +124,7 @@ def open_prepared(folder: Path | str) -> Prepared:
     if "train" not in info.get("parts", ()):
         raise UserError(f"{folder / INFO} is damaged; delete the folder and prepare again")
     tokenizer = load_tokenizer(folder / "tokenizer")
-    parts = {part: TokenFile(folder / f"{part}.json") for part in info["parts"]}
+    parts = {part: open_tokens(folder / f"{part}.json") for part in info["parts"]}
     for part in parts.values():
         part.check_tokenizer(tokenizer.fingerprint)
         part.verify_if_cheap()

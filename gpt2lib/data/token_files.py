@@ -12,6 +12,9 @@ character tokenizer has no such token; there the documents just follow one anoth
 What guards against damage: opening compares the size of each shard with the header; opening a
 prepared folder also compares the hashes where that is cheap (`TokenFile.verify_if_cheap`), and
 `TokenFile.verify` compares all of them.
+
+Where only answers are learned, `train-marks.json` and its shards hold a mark for each id in the
+same form (`packing`).
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpt2lib.data.joined import JoinedTokens
-from gpt2lib.data.order import sample_windows, windows_per_epoch
+from gpt2lib.data.order import eval_starts, sample_windows, windows_per_epoch
 from gpt2lib.data.sources.corpus import digest
 from gpt2lib.utils.errors import UserError
 
@@ -38,6 +41,9 @@ VERIFY_BELOW = 1 << 30
 """Bytes up to which opening a prepared folder hashes a row: about half a second at 2 GB/s."""
 INFO = "prepared.json"
 """What a prepared folder holds besides: written last, so a folder that has it is complete."""
+LEARNED, LAST = 1, 2
+"""Marks of a token, a bit each: it is a target; it is the last one of its row."""
+Row = NDArray[Any] | JoinedTokens
 _DTYPES = {"uint16": "<u2", "uint32": "<u4"}
 
 
@@ -66,7 +72,8 @@ class Header:
         n_documents: documents in them.
         n_bytes: UTF-8 bytes of all documents.
         n_scored_bytes: bytes of all tokens but the first: what a loss over the file accounts for.
-            The denominator of bits per byte.
+            The denominator of bits per byte. Where only answers are learned, the bytes of these.
+        n_targets: tokens that are learned, where the others are only read; else 0.
         tokenizer: fingerprint of the tokenizer.
         source: fingerprint of the text.
         shards: size and hash of each file, in order.
@@ -83,6 +90,7 @@ class Header:
     tokenizer: str
     source: str
     shards: tuple[Shard, ...]
+    n_targets: int = 0
     format: int = FORMAT
 
     @property
@@ -102,6 +110,7 @@ class TokenFile:
         header: what it says.
         tokens: all ids, memory-mapped, shape (n_tokens,): a numpy array where there is one shard,
             and else a `JoinedTokens`, which is read in the same way.
+        marks: a mark for each id, in the same form, or None where all are learned.
         parts: the files that no window may leave; here there is one, the file itself.
         shares: how many samples are drawn from each of them, in each of some number.
 
@@ -111,13 +120,14 @@ class TokenFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).with_suffix(".json")
-        self.header = _read_header(self.path)
+        self.header = read_header(self.path)
         dtype = np.dtype(_DTYPES[self.header.dtype])
         for file, shard in self.files():
             check_size(file, shard.n_tokens * dtype.itemsize)
         rows = [np.memmap(file, dtype=dtype, mode="r") for file, _ in self.files()]
-        self.tokens: NDArray[Any] | JoinedTokens = rows[0] if len(rows) == 1 else JoinedTokens(rows)
+        self.tokens: Row = rows[0] if len(rows) == 1 else JoinedTokens(rows)
 
+    marks: Row | None = None
     shares: Sequence[int] = (1,)
 
     @property
@@ -148,9 +158,31 @@ class TokenFile:
         for part in self.parts:
             windows_per_epoch(len(part), block_size, name=part.name)
 
+    @property
+    def n_targets(self) -> int:
+        """How many tokens there are to predict."""
+        return len(self) - 1
+
     def windows(self, block_size: int, seed: int, indices: ArrayLike) -> NDArray[np.int64]:
         """Return where the windows of the given samples start; see `order.sample_windows`."""
         return sample_windows(len(self), block_size, seed, indices, name=self.name)
+
+    def eval_windows(self, block_size: int) -> NDArray[np.int64]:
+        """Return where the windows of an evaluation start: each target is in one of them."""
+        windows_per_epoch(len(self), 1, name=self.name)  # one token alone has nothing before it
+        return eval_starts(len(self), block_size)
+
+    def window_ends(self, starts: NDArray[np.int64], block_size: int) -> NDArray[np.int64]:
+        """Return the position that each window must not reach."""
+        return np.full(starts.shape, len(self))
+
+    def about(self, block_size: int) -> str:
+        """Say what is not read with such windows; empty if all is."""
+        return ""
+
+    def tokens_in_a_pass(self, block_size: int) -> int:
+        """Return how many tokens, padding among them, one pass reads."""
+        return len(self)
 
     def check_tokenizer(self, fingerprint: str) -> None:
         """Refuse a tokenizer other than the one that made the ids.
@@ -194,7 +226,7 @@ class TokenFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the path: a worker process maps the file itself instead of copying it."""
-        return TokenFile, (self.path,)
+        return type(self), (self.path,)
 
 
 def dtype_for(vocab_size: int) -> np.dtype[Any]:
@@ -204,6 +236,11 @@ def dtype_for(vocab_size: int) -> np.dtype[Any]:
     if vocab_size <= 1 << 32:
         return np.dtype("<u4")
     raise UserError(f"a vocabulary of {vocab_size} tokens is too large; the most is {1 << 32}")
+
+
+def marks_path(header: Path) -> Path:
+    """Return the header of the marks of a row: `train-marks.json` for `train.json`."""
+    return header.with_name(f"{header.stem}-marks.json")
 
 
 def shard_path(header: Path, number: int) -> Path:
@@ -235,7 +272,12 @@ def _damaged(path: Path, reason: str) -> UserError:
     return UserError(f"{path} is damaged: {reason}; delete its folder and prepare again")
 
 
-def _read_header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
+    """Return what a header says.
+
+    Raises:
+        UserError: if it is missing, damaged or of another version.
+    """
     if not path.is_file():
         raise UserError(f"there is no {path}; make it with `gpt2lib prepare`")
     try:

@@ -31,7 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lib.data.sources.corpus import Split
-from gpt2lib.data.token_files import INFO, Header, Shard, check_hash, dtype_for, shard_path
+from gpt2lib.data.token_files import (
+    INFO,
+    LAST,
+    LEARNED,
+    Header,
+    Shard,
+    check_hash,
+    dtype_for,
+    marks_path,
+    shard_path,
+)
 from gpt2lib.tokenizer import Tokenizer
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import clear_leftovers, file_lock, flush, read_json, replace_text
@@ -56,6 +66,7 @@ class TokenWriter:
         shards: the whole ones.
         n_tokens: ids written.
         counts: what the header says of the documents, to be counted by who writes them.
+        marks: writes a mark for each id, where there are any.
 
     Raises:
         UserError: if what was on the disk then has changed.
@@ -68,13 +79,16 @@ class TokenWriter:
         self.dtype, self.shard_tokens = dtype_for(vocab_size), shard_tokens or SHARD
         self.shards: list[Shard] = []
         self.n_tokens = 0
-        self.counts = {"n_documents": 0, "n_bytes": 0, "n_scored_bytes": 0}
+        self.counts = {"n_documents": 0, "n_bytes": 0, "n_scored_bytes": 0, "n_targets": 0}
+        self.marks: TokenWriter | None = None
         self._file: BinaryIO | None = None
         self._hash: Any = hashlib.sha256()
         if state is not None:
-            self.counts = {name: state[name] for name in self.counts}
+            self.counts = {name: state.get(name, 0) for name in self.counts}
             for shard in state["shards"]:
                 self._take_up(Shard(**shard))
+            if marks := state.get("marks"):
+                self.marks = self._marks_writer(marks)
 
     def _take_up(self, shard: Shard) -> None:
         """Go on after a shard; one that was only begun is cut back to what it had then."""
@@ -88,8 +102,17 @@ class TokenWriter:
         else:
             self._file, self._hash = path.open("ab"), hashed
 
-    def write(self, ids: Iterable[int] | NDArray[Any]) -> None:
+    def _marks_writer(self, state: State = None) -> TokenWriter:
+        return TokenWriter(marks_path(self.path), 1 + (LEARNED | LAST), self.shard_tokens, state)
+
+    def write(
+        self, ids: Iterable[int] | NDArray[Any], marks: NDArray[np.int64] | None = None
+    ) -> None:
         """Append ids. A shard that is full is on the disk before the next one begins.
+
+        Args:
+            ids: what to append.
+            marks: a mark for each (`packing`); either every call has them or none.
 
         Raises:
             ValueError: for an id outside the vocabulary; a cast would wrap it around silently.
@@ -101,6 +124,10 @@ class TokenWriter:
                 f"token id {wrong} is outside the vocabulary of {self.vocab_size}: the tokenizer "
                 "is broken"
             )
+        if marks is not None:
+            self.marks = self.marks or self._marks_writer()
+            self.marks.write(marks)
+            self.counts["n_targets"] += int((marks & LEARNED).sum())
         data = row.astype(self.dtype)
         while data.size:
             room = self.shard_tokens * (len(self.shards) + 1) - self.n_tokens
@@ -128,16 +155,22 @@ class TokenWriter:
     def _seal(self) -> None:
         """End the shard that is being written."""
         self.shards += self._begun()
-        self.close()
+        self._close_file()
         self._file, self._hash = None, hashlib.sha256()
 
     def save_state(self) -> dict[str, Any]:
         """Have all on the disk; return what a writer needs to go on from here."""
         shards = [dataclasses.asdict(shard) for shard in (*self.shards, *self._begun())]
-        return {**self.counts, "shards": shards}
+        marks = {} if self.marks is None else {"marks": self.marks.save_state()}
+        return {**self.counts, "shards": shards, **marks}
 
     def close(self) -> None:
         """Leave the shard that is being written as it is; after `finish` this does nothing."""
+        self._close_file()
+        if self.marks is not None:
+            self.marks.close()
+
+    def _close_file(self) -> None:
         if self._file is not None:
             with suppress(OSError):  # a full disk refuses what is still in the buffer
                 self._file.close()
@@ -145,6 +178,8 @@ class TokenWriter:
     def finish(self, **facts: Any) -> Header:
         """End the last shard and write the header; `facts` are the fields not known here."""
         self._seal()
+        if self.marks is not None:
+            self.marks.finish(**facts)
         known = {"dtype": self.dtype.name, "vocab_size": self.vocab_size, "n_tokens": self.n_tokens}
         header = Header(**{**known, **self.counts, **facts}, shards=tuple(self.shards))
         write_json(self.path, dataclasses.asdict(header))

@@ -85,7 +85,6 @@ def score(
     Raises:
         UserError: if the file has a single token, which has nothing before it to predict it from.
     """
-    tokens.require(1)
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -103,7 +102,7 @@ def score(
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
     model.train(was_training)
     nats, count = total.tolist()
-    share = count / (len(tokens) - len(tokens.parts))  # of the scored tokens, hence of the bytes
+    share = count / tokens.n_targets  # of the scored tokens, hence of the bytes
     mean, n_bytes = nats / count, tokens.header.n_scored_bytes
     found = {
         "loss": mean,

@@ -147,7 +147,11 @@ class Trainer:
                 give_back_freed_memory()
         if reason is None:
             spike = self.guard.spike(loss, self.config.spike_threshold)
-            self.log.update(self.step, n_tokens, spike, loss=loss, lr=lr, grad_norm=grad_norm)
+            n_read = self.config.batch_size * self.config.model.block_size
+            learned = {} if self.data.train.marks is None else {"targets": n_tokens}
+            self.log.update(
+                self.step, n_read, spike, loss=loss, lr=lr, grad_norm=grad_norm, **learned
+            )
         else:
             self.skip(reason, micro_batches)
         return stops > 0
@@ -211,6 +215,13 @@ class Trainer:
                 *(lowest, step, found.step, found.val_loss),
             )
 
+    def _trained_targets(self) -> dict[str, int]:
+        """Return how many tokens were learned, where the others were only read."""
+        if self.data.train.marks is None:
+            return {}
+        lines = read_jsonl(self.folder / "metrics.jsonl", "step")
+        return {"train_targets": int(sum(line.get("targets", 0) for line in lines))}
+
     def finish(self) -> dict[str, Any]:
         """Score all held-out text and write the result, which makes the run complete."""
         config, spent = self.config, self.log.spent
@@ -220,6 +231,7 @@ class Trainer:
             "steps": config.steps,
             "parameters": self.raw_model.num_parameters(),
             "train_tokens": seen,
+            **self._trained_targets(),
             "train_seconds": round(spent["update"], 1),
             "evaluate_seconds": round(spent["evaluate"], 1),
             "save_seconds": round(spent["save"], 1),

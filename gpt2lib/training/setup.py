@@ -84,6 +84,11 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
     if accelerator.is_main_process:
         run.write_config(RESOLVED, config)
         logger.info("%s: %s", data.train.name, _say_text(config, data))
+        for part in filter(None, (*data.train.parts, *(data.val.parts if data.val else ()))):
+            if said := part.about(config.model.block_size):
+                logger.warning("%s: %s", part.name, said)
+        if example := data.info.get("example"):
+            logger.info("a row, of which what is in [[ ]] is learned:\n%s", example)
         values = flat(config.to_dict())
         for name, why in config.unused().items():
             logger.warning("%s is %s, but nothing reads it: %s", name, values[name], why)
@@ -172,7 +177,8 @@ def _say_text(config: TrainConfig, data: Prepared) -> str:
     seen = config.steps * config.batch_size * config.model.block_size
     parts, shares = data.train.parts, data.train.shares
     passes = [
-        seen * share / sum(shares) / len(part) for part, share in zip(parts, shares, strict=True)
+        seen * share / sum(shares) / part.tokens_in_a_pass(config.model.block_size)
+        for part, share in zip(parts, shares, strict=True)
     ]
     over = "it" if len(parts) == 1 else "its sources"
     return f"{data.summary()}; {', '.join(f'{n:,.2g}' for n in passes)} passes over {over}"

@@ -28,6 +28,7 @@ DATA: dict[str, Any] = {
     "vocab_size": 270,
     "val_fraction": 0.3,
     "column": "body",
+    "template": "{text}\n[[{body}]]",
     "split": "other",
     "streaming": True,
     "encoding": "latin-1",

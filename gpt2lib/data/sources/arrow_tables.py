@@ -30,21 +30,30 @@ def texts(path: Path, column: str, _encoding: str = "", _errors: str = "") -> It
     """Iterate over one column; of Parquet no other is read."""
     with _opened(path) as (_, read):
         try:
-            for values in read(column):
-                for value in values:
+            for batch in read([column]):
+                for value in batch.column(column):
                     yield value.as_py()
         except UnicodeDecodeError as error:
             raise UserError(f"{path} holds text that is not UTF-8: {error.reason}") from error
 
 
+def rows(
+    path: Path, _encoding: str = "", _errors: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Iterate over the rows, each with what to call it in messages."""
+    with _opened(path) as (schema, read):
+        entries = (row for batch in read(schema.names) for row in batch.to_pylist())
+        for number, row in enumerate(entries, start=1):
+            yield f"{path}, row {number}", row
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Callable[[str], Iterator[Any]]]]:
-    """Open a file of any of these kinds: its schema, and what reads a column in batches."""
+def _opened(path: Path) -> Iterator[tuple[Any, Callable[[list[str]], Iterator[Any]]]]:
+    """Open a file of any of these kinds: its schema, and what reads some columns at least."""
     with clear_errors(path, pa.ArrowException), seekable(path) as file:
         if kind_of(path) == ".parquet":
             with pq.ParquetFile(file, buffer_size=1 << 20) as table:
-                few: Any = partial(table.iter_batches, ROWS, use_threads=False)
-                yield table.schema_arrow, lambda c: (batch.column(c) for batch in few(columns=[c]))
+                yield table.schema_arrow, partial(table.iter_batches, ROWS, None, use_threads=False)
             return
         magic = file.read(len(_ARROW_FILE))
         file.seek(0)
@@ -53,10 +62,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Callable[[str], Iterator[Any]]]]:
         if magic == _ARROW_FILE:
             whole = pa.ipc.open_file(file)
             batches = (whole.get_batch(i) for i in range(whole.num_record_batches))
-            yield whole.schema, lambda c: (batch.column(c) for batch in batches)
+            yield whole.schema, lambda _: batches
         else:  # a stream, as `datasets` writes it
             stream = pa.ipc.open_stream(file)
-            yield stream.schema, lambda c: (batch.column(c) for batch in stream)
+            yield stream.schema, lambda _: iter(stream)
 
 
 def _kind(kind: Any) -> str:

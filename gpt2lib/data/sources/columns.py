@@ -93,5 +93,5 @@ def _is_nested(kind: str) -> bool:
 
 def _chat(column: str) -> str:
     """Say what to do with a list of messages, if a column holds one by its name."""
-    way_out = "; a chat is written as one text a row first, such as 'user: …\\nassistant: …'"
+    way_out = "; a chat is read with --data.template chat"
     return way_out if column in CHATS else ""

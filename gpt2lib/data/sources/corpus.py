@@ -27,6 +27,12 @@ LONGEST = 8 << 20
 LINE = 1000  # characters by which a split may move back to the end of a line
 
 
+class Context(str):
+    """A part of a document that is read and not learned: a prompt, as a template writes it."""
+
+    __slots__ = ()
+
+
 class Chunk(NamedTuple):
     """A part of a document, small enough for any memory.
 
@@ -35,11 +41,13 @@ class Chunk(NamedTuple):
             after `LONGEST` characters without any, where it cannot be helped).
         ends: whether the document ends here.
         split: whether it is trained on or held out.
+        learned: whether its tokens are targets, or only read.
     """
 
     text: str
     ends: bool
     split: Split = "train"
+    learned: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class Corpus:
         n_files: how many files there are, if it is files.
         copies: of `val_documents`, how many are also trained on, as far as known.
         reads: the fields of the configuration that say how this source is read.
+        example: a row as its template writes it, with what is learned in double brackets; empty
+            where there is no template.
         counted: False where weighing the documents would cost too much; each is then held out with
             that probability.
     """
@@ -75,6 +85,7 @@ class Corpus:
     n_files: int | None = None
     copies: int = 0
     reads: tuple[str, ...] = ()
+    example: str = ""
 
     @property
     def fixed_split(self) -> bool:
@@ -120,6 +131,8 @@ class Corpus:
         """
         if self.val_fraction <= 0 or not self.counted:
             return HeldOut(limit(None, self.val_fraction))
+        if self.example:  # a row cut in two would be half an answer
+            return by_bytes(self.documents(), self.val_fraction, may_cut=False)
         return by_bytes(self.documents(), self.val_fraction)
 
     @property
@@ -162,14 +175,18 @@ def cut_in_chunks(document: Iterable[str], split: Split = "train") -> Iterator[C
     The cuts depend on the text alone, not on the parts, and lie where the tokenizer always cuts,
     so the chunks' ids, joined, are the ids of the whole. At least one chunk comes.
     """
-    text, looked = "", CHUNK
+    text, looked, learned = "", CHUNK, True
     for part in document:
+        if text and learned == isinstance(part, Context):  # no token may be half of each
+            yield Chunk(text, False, split, learned)
+            text, looked = "", CHUNK
+        learned = not isinstance(part, Context)
         text += part
         while (cut := _cut(text, looked)) is not None:
-            yield Chunk(text[:cut], False, split)
+            yield Chunk(text[:cut], False, split, learned)
             text, looked = text[cut:], CHUNK
         looked = max(CHUNK, len(text) - 1)  # the last character may yet be followed by a space
-    yield Chunk(text, True, split)
+    yield Chunk(text, True, split, learned)
 
 
 def _cut(text: str, start: int) -> int | None:
@@ -182,13 +199,18 @@ def _cut(text: str, start: int) -> int | None:
     return LONGEST if len(text) > LONGEST else None
 
 
-def whole_documents(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Put chunks together to whole documents again."""
+def whole_documents(chunks: Iterable[Chunk], apart: bool = False) -> Iterator[Chunk]:
+    """Put chunks together to whole documents again; `apart` keeps what is only read by itself."""
     parts: list[str] = []
+    learned = True
     for chunk in chunks:
+        if apart and parts and learned != chunk.learned:
+            yield Chunk("".join(parts), False, chunk.split, learned)
+            parts.clear()
         parts.append(chunk.text)
+        learned = chunk.learned
         if chunk.ends:
-            yield chunk if len(parts) == 1 else Chunk("".join(parts), True, chunk.split)
+            yield chunk._replace(text="".join(parts))
             parts.clear()
 
 
@@ -198,7 +220,7 @@ def _split_chunks(chunks: Iterable[Chunk], cut: int) -> Iterator[Chunk]:
     No more than two chunks are in memory. Both splits get text; together they are the document.
     """
     waiting, start, passed = "", 0, False  # waiting: the text from `start` on, not yet split
-    for text, ends, _ in chunks:
+    for text, ends, *_ in chunks:
         waiting += text
         end = start + len(waiting)
         if passed:

@@ -20,8 +20,8 @@ def kinds(path: Path, encoding: str = "utf-8", errors: str = "strict") -> dict[s
 
     A CSV has no types; what looks like numbers is told apart to find the text.
     """
-    rows = _rows(path, encoding, errors)
-    names, sample = next(rows, []), list(islice(rows, SAMPLE))
+    lines = _rows(path, encoding, errors)
+    names, sample = next(lines, []), list(islice(lines, SAMPLE))
     columns = zip(names, zip(*sample, strict=True), strict=True) if sample else ()
     found = {n: "numbers" if n != TEXT and _are_numbers(values) else TEXT for n, values in columns}
     return mark_twins(names, found)
@@ -35,10 +35,20 @@ def texts(
     Raises:
         UserError: with the number of the line that has too few or too many values.
     """
-    rows = _rows(path, encoding, errors)
-    at = next(rows).index(column)
-    for row in rows:
+    lines = _rows(path, encoding, errors)
+    at = next(lines).index(column)
+    for row in lines:
         yield row[at]
+
+
+def rows(
+    path: Path, encoding: str = "utf-8", errors: str = "strict"
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Iterate over the rows, each with what to call it in messages."""
+    lines = _rows(path, encoding, errors)
+    names = next(lines, [])
+    for number, row in enumerate(lines, start=1):
+        yield f"{path}, row {number}", dict(zip(names, row, strict=True))
 
 
 def _rows(path: Path, encoding: str, errors: str) -> Iterator[list[str]]:

@@ -27,11 +27,11 @@ _KINDS = {str: TEXT, bool: "true or false", int: "numbers", float: "numbers", li
 
 def kinds(path: Path, encoding: str = "utf-8", errors: str = "strict") -> dict[str, str]:
     """Return what each column holds; see `columns`."""
-    rows = (row for _, _, row in _objects(path, encoding, errors))
-    found = sample_kinds(islice(rows, SAMPLE))
+    sample = (row for _, _, row in _objects(path, encoding, errors))
+    found = sample_kinds(islice(sample, SAMPLE))
     if found.get(TEXT) == TEXT:
         return found
-    for key, kind in sample_kinds(islice(rows, LONG_SAMPLE)).items():
+    for key, kind in sample_kinds(islice(sample, LONG_SAMPLE)).items():
         if found.get(key, "null") == "null":
             found[key] = kind
     return found
@@ -53,12 +53,30 @@ def texts(
         if text is not None and not isinstance(text, str):
             kind = _KINDS.get(type(text), "objects")
             raise UserError(f"{where}: {column!r} holds {kind}, not text")
-        if text and _ESCAPED.search(line) and (half := _HALF.search(text)):
-            raise UserError(
-                f"{where} holds half a character (\\u{ord(half[0]):04x}), which no text can hold; "
-                "mend or leave out that line"
-            )
+        _refuse_halves(where, line, text)
         yield text
+
+
+def rows(
+    path: Path, encoding: str = "utf-8", errors: str = "strict"
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Iterate over the rows, each with what to call it in messages.
+
+    Raises:
+        UserError: with the number of the first line that is no object, or holds no text.
+    """
+    for where, line, row in _objects(path, encoding, errors):
+        _refuse_halves(where, line, row)
+        yield where, row
+
+
+def _refuse_halves(where: str, line: str, value: Any) -> None:
+    """Refuse what a line holds if half a character is in it, which only an escape can write."""
+    if _ESCAPED.search(line) and (half := _HALF.search(json.dumps(value, ensure_ascii=False))):
+        raise UserError(
+            f"{where} holds half a character (\\u{ord(half[0]):04x}), which no text can hold; "
+            "mend or leave out that line"
+        )
 
 
 def sample_kinds(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

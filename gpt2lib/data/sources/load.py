@@ -13,6 +13,7 @@ from gpt2lib.config import DataConfig
 from gpt2lib.data.sources import files
 from gpt2lib.data.sources.corpus import Corpus, Documents, digest
 from gpt2lib.data.sources.split_names import by_name
+from gpt2lib.data.sources.templates import Template, shown, template_for
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.files import expand
 
@@ -43,8 +44,10 @@ def load_corpus(config: DataConfig) -> Corpus:
 
         if is_saved_dataset(path):
             train, val, licence = saved_files(path, config.split)
-            made = corpus_from_files(train, path.name, column, "utf-8", fraction, val, licence)
-            return replace(made, reads=("column", "split"))
+            made = corpus_from_files(
+                train, path.name, column, "utf-8", fraction, val, licence, template=config.template
+            )
+            return replace(made, reads=("split", *made.reads))
     if source.startswith("hf:"):
         from gpt2lib.data.sources.hf import corpus_from_hub
 
@@ -61,7 +64,9 @@ def load_corpus(config: DataConfig) -> Corpus:
     name = path.name or source
     paths, held = by_name(files.find_files(source), name)
     encoding, errors = config.encoding, config.encoding_errors
-    return corpus_from_files(paths, name, column, encoding, fraction, held, errors=errors)
+    return corpus_from_files(
+        paths, name, column, encoding, fraction, held, errors=errors, template=config.template
+    )
 
 
 def corpus_from_files(
@@ -73,6 +78,7 @@ def corpus_from_files(
     val_paths: Sequence[Path] | None = None,
     licence: str = "the user's own text",
     errors: str = "strict",
+    template: str | None = None,
 ) -> Corpus:
     """Make a corpus of files. A text file is a document, and so is each row of a table.
 
@@ -87,6 +93,7 @@ def corpus_from_files(
         val_paths: files whose documents are held out instead.
         licence: under which terms the text may be used.
         errors: what becomes of bytes that are no text; see `files.open_text`.
+        template: how the rows of tables become texts; see `templates.template_for`.
 
     Raises:
         UserError: if they hold no text, or the column cannot be found. Reading raises it for what
@@ -100,8 +107,12 @@ def corpus_from_files(
     hashes = [files.sha256(path) for path in every]
     how = (encoding, errors)
     read_as = encoding if errors == "strict" else f"{encoding} {errors}"
-    columns = {path: _column(path, column, *how) for path in every if _reader(path)}
-    if column == "auto" and (chosen := sorted({c for c in columns.values() if c})):
+    wanted = column if template is None else template
+    columns = {
+        path: _column(path, wanted, *how, template is not None) for path in every if _reader(path)
+    }
+    names = {c for c in columns.values() if isinstance(c, str)}
+    if column == "auto" and (chosen := sorted(names)):
         _log.info("%s: the text is in the column %s", name, " or ".join(map(repr, chosen)))
     for path in every if errors != "strict" else ():
         if files.is_encoded(path):
@@ -111,11 +122,12 @@ def corpus_from_files(
     def read(some: Sequence[Path]) -> Documents:
         return lambda: (d for p in some for d in _documents(p, columns.get(p), *how, counted))
 
-    if next(read(train)(), None) is None:
-        which = next((f"the column {c!r} of {name}" for c in columns.values() if c), name)
+    if (first := next(read(train)(), None)) is None:
+        which = next((f"the column {c!r} of {name}" for c in names), name)
         raise UserError(f"{which} holds no text; give at least one document that is not empty")
     border = "" if val_paths is None else str(len(train))
     kinds = [f"{files.kind_of(p)} {columns[p]}" if columns.get(p) else "text" for p in every]
+    example = shown(list(first)) if template is not None and columns else ""
     origin = ", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else "")
     return Corpus(
         _printable(name),
@@ -128,8 +140,9 @@ def corpus_from_files(
         files.text_size(every),
         n_files=len(every),
         copies=len({*hashes[: len(train)]} & {*hashes[len(train) :]}),
-        reads=("column",) * bool(columns)
+        reads=("template" if example else "column",) * bool(columns)
         + ("encoding", "encoding_errors") * any(map(files.is_encoded, every)),
+        example=example,
     )
 
 
@@ -144,16 +157,19 @@ def _reader(path: Path) -> Any:
     return name and importlib.import_module(f"gpt2lib.data.sources.{name}")
 
 
-def _column(path: Path, wanted: str, encoding: str, errors: str) -> str | None:
-    """Return the column to read of a table, or None if there are no rows at all."""
+def _column(
+    path: Path, wanted: str, encoding: str, errors: str, is_template: bool
+) -> str | Template | None:
+    """Return the column or the template to read of a table, or None if there are no rows at all."""
     from gpt2lib.data.sources.columns import choose
 
     kinds = _reader(path).kinds(path, encoding, errors)
-    return choose(kinds, wanted, str(path)) if kinds else None
+    find: Any = template_for if is_template else choose
+    return find(kinds, wanted, str(path)) if kinds else None
 
 
 def _documents(
-    path: Path, column: str | None, encoding: str, errors: str, counted: set[Path]
+    path: Path, column: str | Template | None, encoding: str, errors: str, counted: set[Path]
 ) -> Iterator[Iterable[str]]:
     """Iterate over the documents of one file, none empty; say once how many rows have none."""
     reader = _reader(path)
@@ -161,14 +177,23 @@ def _documents(
         yield from files.text_documents(path, encoding, errors)
     elif column is not None:
         n_rows = n_missing = 0
-        for text in reader.texts(path, column, encoding, errors):
-            n_rows, n_missing = n_rows + 1, n_missing + (text is None)
-            if text:
-                yield (text,)
+        found: Iterator[Any]
+        if isinstance(column, Template):
+            what = "a field is null or the answer empty"
+            rows = reader.rows(path, encoding, errors)
+            found = (column.fill(row, where) or None for where, row in rows)
+        else:
+            what = f"{column!r} is null"
+            texts = reader.texts(path, column, encoding, errors)
+            found = (text and (text,) for text in texts)
+        for document in found:
+            n_rows, n_missing = n_rows + 1, n_missing + (document is None)
+            if document:
+                yield document
         if n_missing and path not in counted:
             counted.add(path)
-            said = "%s: %r is null in %d of %d rows, which are left out"
-            _log.warning(said, path, column, n_missing, n_rows)
+            said = "%s: %s in %d of %d rows, which are left out"
+            _log.warning(said, path, what, n_missing, n_rows)
 
 
 def documents(

@@ -49,9 +49,10 @@ class HeldOut(NamedTuple):
         return position in self.whole or (bool(self.below) and _word(position) < self.below)
 
 
-def by_bytes(documents: Iterable[Iterable[str]], fraction: float) -> HeldOut:
+def by_bytes(documents: Iterable[Iterable[str]], fraction: float, may_cut: bool = True) -> HeldOut:
     """Weigh documents, which are read once, and choose which are held out.
 
+    Where none may be cut, and whole ones do not come near the share, it is one of their number.
     Some text is held out if `fraction` is above 0, and some is not, if there are two characters.
     """
     sizes, lengths, texts = array("q"), array("q"), []
@@ -69,7 +70,9 @@ def by_bytes(documents: Iterable[Iterable[str]], fraction: float) -> HeldOut:
         return HeldOut(limit(n, fraction))
     whole, missing = _whole_documents(sizes, fraction)
     cut = None
-    if missing:
+    if missing and not may_cut:
+        whole = frozenset(np.flatnonzero(held_out(n, fraction)).tolist())
+    elif missing:
         longest = max((i for i in range(n) if i not in whole), key=lengths.__getitem__)
         length, share = lengths[longest], fraction if n == 1 else missing / sizes[longest]
         if length > 1:
