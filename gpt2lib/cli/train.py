@@ -11,6 +11,7 @@ from typing import Any
 from gpt2lib.cli.terminal import Options, command_line, print_table, scores_table
 from gpt2lib.config import TrainConfig, load_config, preset_names
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
 from gpt2lib.utils.process import rank, world_size
 
 OFTEN = (
@@ -59,7 +60,7 @@ class Train(Options):
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.out or f"runs/{Path(self.preset).stem}")
+        return expand(self.out or f"runs/{Path(self.preset).stem}")
 
 
 def train(argv: list[str]) -> int:

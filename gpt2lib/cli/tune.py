@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpt2lib.cli.terminal import Options, aligned, command_line
 from gpt2lib.config import load_config
+from gpt2lib.utils.files import expand
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -53,7 +54,7 @@ def tune(argv: list[str]) -> int:
 
     given = {name: getattr(options, name) for name in ("workers", "trials", "storage")}
     config = load_study(options.study).replace(**{n: v for n, v in given.items() if v is not None})
-    folder = Path(options.out or f"runs/{config.name}")
+    folder = expand(options.out or f"runs/{config.name}")
     if not options.report and options.preset is None:
         try:
             study = run_study(config, folder)

@@ -6,6 +6,7 @@ Shapes: C channels.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ GELUS = {
     "gelu_python": "exact",
 }
 """Their names of the activations that we have, and ours."""
+
+WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+")
 
 NOT_QUANTIZED: tuple[Any, ...] = (None,)
 
@@ -95,6 +98,14 @@ def read_dropout(values: Mapping[str, Any], names: Sequence[str], default: float
         listed = ", ".join(f"{name} {rate}" for name, rate in rates.items())
         logger.warning("three dropout rates, %s: the first is taken for all", listed)
     return rates[names[0]]
+
+
+def without_wrappers(tensors: Mapping[Any, Tensor]) -> Tensors:
+    """Return tensors without what torch.compile and DataParallel put before their names."""
+    found = {WRAPPERS.sub("", str(name)): tensor for name, tensor in tensors.items()}
+    if len(found) < len(tensors):
+        raise UserError("some tensors are there twice, with and without _orig_mod. or module.")
+    return found
 
 
 def special_tokens(eot: int | None) -> dict[str, int | None]:

@@ -11,7 +11,7 @@ from torch import nn
 from gpt2lib.config import GPTConfig
 from gpt2lib.hub import nanogpt
 from gpt2lib.hub.families import FAMILIES
-from gpt2lib.hub.family import Family, Tensors
+from gpt2lib.hub.family import Family, Tensors, without_wrappers
 from gpt2lib.hub.find import INDEX, WEIGHTS, is_ours, resolve
 from gpt2lib.model.gpt import GPT
 from gpt2lib.model.positions import LearnedPositions
@@ -114,7 +114,8 @@ def _read(folder: Path) -> tuple[GPTConfig, Tensors]:
     tensors = _checked(_read_weights(folder), folder)
     if family is None:
         return config, tensors
-    return config, _naming(folder, lambda theirs: family.read_tensors(theirs, config), tensors)
+    read = family.read_tensors
+    return config, _naming(folder, lambda theirs: read(without_wrappers(theirs), config), tensors)
 
 
 def _read_config(folder: Path) -> tuple[GPTConfig, Family | None]:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from gpt2lib.config import GPTConfig
-from gpt2lib.hub.family import Tensors
+from gpt2lib.hub.family import Tensors, without_wrappers
 from gpt2lib.hub.gpt2 import our_names
 from gpt2lib.utils.errors import UserError
 
@@ -56,7 +56,7 @@ def read(path: Path) -> tuple[GPTConfig, Tensors]:
     if missing or unknown:
         what = f"lacks {missing[0]!r}" if missing else f"has {unknown[0]!r}"
         raise UserError(f"model_args {what}, so it is not nanoGPT's own model")
-    tensors = our_names({str(name).removeprefix("_orig_mod."): t for name, t in model.items()})
+    tensors = our_names(without_wrappers(model))
     return _config(given, tensors), tensors
 
 

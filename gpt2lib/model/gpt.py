@@ -16,6 +16,7 @@ from gpt2lib.model.attention import CausalSelfAttention
 from gpt2lib.model.cache import KVCache, LayerCache
 from gpt2lib.model.init import init_weights, tie
 from gpt2lib.model.kernels.chunked_loss import LMHead, head_loss
+from gpt2lib.model.loss import check_ids
 from gpt2lib.model.masks import Mask, document_masks
 from gpt2lib.model.positions import POSITIONS, Rotate, positions_in
 from gpt2lib.utils.errors import UserError
@@ -161,13 +162,15 @@ class GPT(nn.Module):
             number of targets scored, two scalars.
 
         Raises:
-            UserError: if T is above block_size.
+            UserError: if T is above block_size, or (on a CPU) an id is not in the vocabulary.
         """
         n_tokens, limit = idx.size(1), self.config.block_size
         if n_tokens > limit:
             raise UserError(
                 f"{n_tokens} tokens do not fit block_size {limit}; pass the last {limit} of them"
             )
+        if not torch.compiler.is_compiling():
+            check_ids(idx, targets, self.config.vocab_size)
         x = self.transformer(idx, documents=documents)  # (B, T, C)
         if targets is None:
             return self.lm_head(x)  # type: ignore[no-any-return]  # (B, T, V)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import FORMAT, read_json, remove_folder, verify, write_json
+from gpt2lib.utils.files import FORMAT, printable, read_json, remove_folder, verify, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: if the file is missing or damaged.
     """
     try:
-        return dict(load_file(path))
+        if printable(str(path)) == str(path):
+            return dict(load_file(path))
+        return dict(load(path.read_bytes()))  # safetensors opens no name that is not UTF-8
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except Exception as error:  # safetensors raises its own type, and OSError

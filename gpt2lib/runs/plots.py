@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import read_jsonl, writing
+from gpt2lib.utils.files import printable, read_jsonl, writing
 from gpt2lib.utils.yaml_files import read_yaml
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -189,7 +189,7 @@ def write_report(run: str | Path) -> Path:
 def draw_report(axes: Any, run: Path) -> None:
     """Draw a run's losses, with the last held-out loss in numbers, and an axis in tokens."""
     draw(axes, {"": run})
-    axes.set_title(run.resolve().name)
+    axes.set_title(printable(run.resolve().name))
     evaluated = [m for m in read_metrics(run) if math.isfinite(m.get("val_loss", math.nan))]
     if evaluated:
         last = evaluated[-1]
@@ -255,6 +255,6 @@ def labels(runs: Sequence[str | Path]) -> list[str]:
     """Return the shortest names that tell runs apart: paths without the folders they share."""
     paths = [Path(run).resolve() for run in runs]
     if len(set(paths)) == 1:
-        return [path.name for path in paths]
+        return [printable(path.name) for path in paths]
     shared = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(shared).as_posix() for path in paths]
+    return [printable(path.relative_to(shared).as_posix()) for path in paths]

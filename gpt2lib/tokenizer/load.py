@@ -48,8 +48,8 @@ def load_tokenizer(folder_or_name: Path | str) -> Tokenizer:
 def _from_tokenizer_json(folder: Path) -> FastBPE:
     path = folder / "tokenizer.json"
     files.read_json(path)
-    try:
-        inner: Any = tokenizers.Tokenizer.from_file(str(path))
+    try:  # not `from_file`, which takes no path that is not UTF-8
+        inner: Any = tokenizers.Tokenizer.from_str(files.read_text(path))
     except Exception as error:  # the library raises nothing narrower
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is garbled: {reason}") from error

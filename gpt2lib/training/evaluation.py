@@ -10,7 +10,7 @@ costs are among them, though it has no bytes: with short documents about 1 % of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from gpt2lib.data import Prepared, TokenFile, document_ids, eval_batches
 from gpt2lib.data.loader import Loader
 from gpt2lib.generation.generator import generate
 from gpt2lib.model.gpt import GPT
+from gpt2lib.model.kernels.chunked_loss import head_loss
 from gpt2lib.model.weights import load_weights, model_tensors
 from gpt2lib.runs.log import RunLog
 from gpt2lib.utils.errors import UserError
@@ -65,7 +66,7 @@ def score(
     files are scored one by one, and what is returned is for all of them together.
 
     Args:
-        model: called as `model(idx, targets)`.
+        model: called as `model(idx, targets)`; with `end` it must be a `GPT`.
         tokens: the file to score.
         block_size: length of the windows.
         batch_size: windows at a time.
@@ -74,8 +75,8 @@ def score(
             None computes on the model's device in its own precision.
         eot: the end-of-text token, for a model that reads each document by itself; it is then
             called as `model(idx, targets, documents)`. None for one that reads across them.
-        end: the end-of-text token, to be told bits per byte without it too; the windows that have
-            one are read a second time. Not with several processes.
+        end: the end-of-text token, to be told bits per byte without it too. Not with several
+            processes.
 
     Returns:
         `loss` (nats a token), `perplexity`, `bits_per_byte`, `tokens` (how many were scored).
@@ -94,10 +95,13 @@ def score(
     for idx, targets in _share(eval_batches(tokens, block_size, batch_size, limit), rank, world):
         idx, targets = idx.to(device), targets.to(device)
         documents = () if eot is None else (document_ids(idx, eot),)
-        loss, count = model(idx, targets, *documents)
+        if end is None:
+            loss, count = model(idx, targets, *documents)
+        else:
+            assert isinstance(model, GPT)
+            loss, count, of_ends = _loss_and_that_of_ends(model, idx, targets, documents, end)
+            at_ends += of_ends.item()
         total += torch.tensor([loss.item(), count.item()], dtype=torch.float64)
-        if end is not None and (ends := targets == end).any():
-            at_ends += model(idx, targets.where(ends, IGNORE), *documents)[0].item()
     if accelerator is not None and world > 1:
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
     model.train(was_training)
@@ -113,6 +117,16 @@ def score(
     if end is not None:
         found["bits_per_byte_without_ends"] = bits_per_byte((nats - at_ends) / share, n_bytes)
     return found
+
+
+def _loss_and_that_of_ends(
+    model: GPT, idx: Tensor, targets: Tensor, documents: Sequence[Tensor], end: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss and the count of `GPT.forward`, and the part of the loss of `end` tokens."""
+    x = model.transformer(idx, None, *documents)  # (B, T, C), read once
+    ends = targets == end
+    of_ends, _ = head_loss(model.lm_head, x[ends][None], targets[ends][None])
+    return *head_loss(model.lm_head, x, targets), of_ends
 
 
 def _share(

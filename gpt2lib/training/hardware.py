@@ -215,3 +215,16 @@ class MfuMeter:
             share = tokens_per_second * self.flops_per_token / self.peak
             found = {"mfu": round(share, 4), **found}
         return found
+
+
+def explain_a_failed_compilation(error: RuntimeError) -> None:
+    """Say in one line why torch.compile cannot compile here, if that is what went wrong.
+
+    Raises:
+        UserError: with what is missing, such as a C++ compiler, and the way out.
+    """
+    if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+        raise UserError(
+            f"torch.compile failed: {str(error).strip().splitlines()[0]}; install what it needs (a "
+            "C++ compiler such as g++, and Triton on a GPU), or set compile to false"
+        ) from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.config import GPTConfig, TrainConfig, load_config
+from gpt2lib.data.sources import found_from
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve
 from gpt2lib.hub.saving import save_model
 from gpt2lib.model.surgery import add_window, extend_context
@@ -105,6 +106,7 @@ def lengthen(run: str | Path, out: str | Path, stages: int = 2, steps: int = 200
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run: config.yaml is missing; give the folder of a run")
     config = load_config(str(run / "config.yaml"))
+    config = config.replace(data=config.data.replace(source=found_from(run, config.data.source)))
     _check_origin(resolve(run), out)
     tokenizer, source = load_tokenizer_for(run), run
     for i, stage in enumerate(plan(config, stages, steps), start=1):

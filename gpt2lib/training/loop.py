@@ -25,7 +25,7 @@ from gpt2lib.runs.trackers import start_trackers
 from gpt2lib.training.distributed import explain_a_lost_process
 from gpt2lib.training.evaluation import Evaluator
 from gpt2lib.training.guard import Interrupted, StopRequest
-from gpt2lib.training.hardware import MfuMeter
+from gpt2lib.training.hardware import MfuMeter, explain_a_failed_compilation
 from gpt2lib.training.optim import learning_rate, make_optimizer, set_learning_rate
 from gpt2lib.training.setup import set_up
 from gpt2lib.training.state import Progress, TrainingState
@@ -63,6 +63,7 @@ def train(
             return {**Trainer(config, run, watch).run(), "already_complete": False}
         except RuntimeError as error:
             explain_a_lost_process(error)
+            explain_a_failed_compilation(error)
             raise
 
 

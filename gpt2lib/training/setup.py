@@ -21,6 +21,7 @@ from accelerate.utils import (
 from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import flat
 from gpt2lib.data import Prepared, batch, prepare
+from gpt2lib.data.sources import found_from
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
 from gpt2lib.model.gpt import GPT
 from gpt2lib.runs.checkpoint import STATE, read_model_config
@@ -151,7 +152,10 @@ def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
     origin = None if config.init_from is None else run.checkpoint or config.init_from
     if origin is not None and wanted.tokenizer == "auto":
         wanted = wanted.replace(tokenizer=str(tokenizer_folder(origin)))
-    about = {} if run.checkpoint is None else read_json(run.checkpoint / STATE)
+    about = {}
+    if run.checkpoint is not None:
+        about = read_json(run.checkpoint / STATE)
+        wanted = wanted.replace(source=found_from(run.folder, wanted.source))
     data = prepare(wanted, earlier=about.get("source"))
     if origin is not None:
         theirs = load_tokenizer_for(origin)

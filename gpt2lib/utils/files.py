@@ -25,14 +25,23 @@ from gpt2lib.utils.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+LONGEST_NAME = 255
+"""Bytes of a name on the file systems of Linux, macOS and Windows."""
 
 
 def expand(path: str | Path) -> Path:
     """Return a path with `~` or `~name` at its start replaced by that user's home folder.
 
     Raises:
-        UserError: if there is no such user.
+        UserError: if there is no such user, or it is too long for the name of a file: a text that
+            was given in place of one.
     """
+    for name in Path(path).parts:
+        if (size := len(os.fsencode(name))) > LONGEST_NAME:
+            raise UserError(
+                f"{name[:40]!r}… cannot be a file or a folder: a name has at most {LONGEST_NAME} "
+                f"bytes, and this one {size}"
+            )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -40,6 +49,11 @@ def expand(path: str | Path) -> Path:
             f"{path} begins with {Path(path).parts[0]}, but no such user has a home folder here; "
             "write the path out"
         ) from error
+
+
+def printable(name: str) -> str:
+    """Return a name that can be written as UTF-8; on a disk, names are any bytes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def cache_dir() -> Path:

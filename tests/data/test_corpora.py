@@ -499,10 +499,26 @@ def test_the_hub_without_a_network_is_one_clear_line(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
     for streaming in (False, True):
         with pytest.raises(
-            UserError, match=r"'some/name:config' \(Couldn't reach the Hub\).*save_to_disk"
+            UserError,
+            match=r"'some/name:config': Couldn't reach the Hub; without a network.*save_to_disk",
         ) as e:
             load("hf:some/name:config", streaming=streaming)
         assert asked.pop() == ("some/name", "config") and "\n" not in str(e.value)
+
+
+def test_the_hub_s_errors_name_their_cause(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text('{"text": 1', encoding="utf-8")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="generating the dataset: JSON parse error") as e:
+        load(f"hf:{tmp_path}")
+    assert "network" not in str(e.value)
+
+    def refuse(name, config):
+        raise ConnectionError("Couldn't reach 'a/b' on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
+    with pytest.raises(UserError, match="'a/b': the hub is switched off by HF_HUB_OFFLINE"):
+        load("hf:a/b")
 
 
 # --- any iterable --------------------------------------------------------------------------------

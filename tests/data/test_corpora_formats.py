@@ -712,3 +712,24 @@ def test_what_is_no_file_is_named(tmp_path):
     refused(tmp_path / "pipe.txt", "is no file and no folder, but a pipe")
     (tmp_path / "link.txt").symlink_to("nowhere.txt")
     refused(tmp_path / "link.txt", "is a link to nowhere.txt, which does not exist")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes and links")
+@pytest.mark.parametrize("source", ["", "/*.txt"])
+def test_what_is_no_file_is_said_where_others_are(tmp_path, source, caplog):
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe.txt")
+    os.mkfifo(tmp_path / "pipe.log")
+    (tmp_path / "link.txt").symlink_to("nowhere.txt")
+    assert files.find_files(f"{tmp_path}{source}") == [tmp_path / "a.txt"]
+    (said,) = caplog.messages
+    assert "link.txt (a broken link)" in said and "pipe.txt (a pipe or a device)" in said
+    assert "pipe.log" not in said
+
+
+def test_a_relative_path_is_looked_for_here_and_a_long_name_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"'none.txt'; it was looked for in {tmp_path}"):
+        load("none.txt")
+    with pytest.raises(UserError, match=r"'To be or .*… cannot be a file .* 255 bytes, .* 300"):
+        load("To be or not" * 25)

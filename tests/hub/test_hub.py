@@ -342,6 +342,18 @@ def test_tensors_must_all_be_there_and_fit(tmp_path: Path) -> None:
         refused(message, load_pretrained, tmp_path / str(i))
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_what_wrappers_put_before_names_goes(prefix: str, tmp_path: Path) -> None:
+    save_theirs(tmp_path)
+    plain = load_pretrained(tmp_path).state_dict()
+    change_tensors(tmp_path, lambda ts: {prefix + name: t for name, t in ts.items()})
+    wrapped = load_pretrained(tmp_path).state_dict()
+    assert plain.keys() == wrapped.keys()
+    assert all(torch.equal(plain[name], wrapped[name]) for name in plain)
+    change_tensors(tmp_path, lambda ts: ts | {"transformer.wte.weight": torch.ones(1)})
+    refused("twice, with and without _orig_mod", load_pretrained, tmp_path)
+
+
 ATTN = "transformer.h.0.attn.c_attn.weight"
 
 

@@ -42,6 +42,25 @@ def test_parameter_counts(name: str) -> None:
         assert GPT(GPTConfig.preset(name)).num_parameters() == COUNTS[name]
 
 
+@pytest.mark.parametrize(
+    ("idx", "targets", "said"),
+    [
+        (0, -100, "targets hold -100, .* 0 to 49; what is not to be scored is -1"),
+        (0, 50, "targets hold 50, but the model has 50 tokens"),
+        (50, 0, "idx hold 50, but the model has 50 tokens, 0 to 49$"),
+        (-1, 0, "idx hold -1"),
+    ],
+)
+def test_ids_without_a_row_are_named(idx: int, targets: int, said: str) -> None:
+    ids = torch.full((2, 4), 3)
+    ids[1, 2] = idx
+    with pytest.raises(UserError, match=said):
+        tiny()(ids, torch.full((2, 4), targets))
+    if idx:
+        with pytest.raises(UserError, match=said):
+            tiny()(ids)
+
+
 def test_untied_parameter_count() -> None:
     with torch.device("meta"):
         assert GPT(GPTConfig(tie_weights=False)).num_parameters() == 163_037_184

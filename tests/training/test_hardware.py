@@ -13,6 +13,7 @@ from gpt2lib.config import TrainConfig
 from gpt2lib.training import hardware
 from gpt2lib.training.guard import Interrupted
 from gpt2lib.training.loop import Trainer, train
+from gpt2lib.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -50,3 +51,11 @@ def test_timing_precisions_leaves_no_trace(text: Path, tmp_path: Path, opened: O
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(bias.grad, torch.arange(float(bias.numel())))
     assert all(p.grad is None for p in run.raw_model.parameters() if p is not bias)
+
+
+def test_a_failed_compilation_is_one_line() -> None:
+    error = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
+    with pytest.raises(UserError, match=r"failed: No compiler; .* or set compile to false") as e:
+        hardware.explain_a_failed_compilation(error("No compiler\n\nSet TORCHDYNAMO_VERBOSE=1"))
+    assert "VERBOSE" not in str(e.value)
+    hardware.explain_a_failed_compilation(RuntimeError("of another kind"))

@@ -8,7 +8,7 @@ dataset (`hf`) or a corpus with a name (`named`) is imported only when it is met
 from gpt2lib.data.sources.corpus import Corpus
 from gpt2lib.data.sources.files import read_text
 from gpt2lib.data.sources.iterables import corpus_from_iterable, corpus_from_texts
-from gpt2lib.data.sources.load import corpus_from_files, documents, load_corpus
+from gpt2lib.data.sources.load import corpus_from_files, documents, found_from, load_corpus
 from gpt2lib.data.sources.split import held_out
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "corpus_from_iterable",
     "corpus_from_texts",
     "documents",
+    "found_from",
     "held_out",
     "load_corpus",
     "read_text",

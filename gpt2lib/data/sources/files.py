@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpt2lib.data.sources.corpus import first_line
-from gpt2lib.data.sources.folders import files_below, missing
+from gpt2lib.data.sources.folders import files_below, missing, readable, say_not_read
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import cache_dir, expand
 
@@ -69,8 +69,7 @@ def find_files(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [p for p in files_below(path) if kind_of(p) in SUFFIXES and p.is_file()]
-        found = sorted(_not_ours(found, path))
+        found = sorted(_not_ours(list(files_below(path, lambda p: kind_of(p) in SUFFIXES)), path))
         if not found:
             raise UserError(
                 f"the folder {source} has no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files; "
@@ -79,7 +78,9 @@ def find_files(source: str) -> list[Path]:
         return found
     if glob.has_magic(source):
         found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        found = sorted(p for p in found if p.is_file())
+        left: list[str] = []
+        found = sorted(readable(found, left))
+        say_not_read(source, left)
         if glob.has_magic(path.name):  # what is called by its name is meant
             plain = takewhile(lambda part: not glob.has_magic(part), path.parts)
             found = _not_ours(found, Path(*plain))

@@ -20,6 +20,8 @@ from gpt2lib.utils.errors import UserError
 
 _log = logging.getLogger(__name__)
 
+NO_NETWORK = {"ConnectError", "ConnectTimeout", "ReadTimeout", "LocalEntryNotFoundError"}
+"""Errors of the hub's client that mean that nobody answered."""
 _ROWS = 256  # decoded at once
 _STRINGS = ("string", "large_string", "string_view")
 
@@ -54,13 +56,28 @@ def corpus_from_hub(
                 builder.download_and_prepare()
             loaded = builder.as_streaming_dataset() if streaming else builder.as_dataset()
     except Exception as error:  # the kinds differ between versions, and each is one line to a user
-        raise UserError(
-            f"cannot load the dataset {name!r} ({first_line(error)}); without a network, save it "
-            "elsewhere with save_to_disk and give that folder as data.source"
-        ) from error
+        raise UserError(f"cannot load the dataset {name!r}: {_why(error)}") from error
     fingerprint = digest("hub", name, _revision(builder)) if streaming else None
     return corpus_from_dataset(
         loaded, column, split=split, val_fraction=val_fraction, name=name, fingerprint=fingerprint
+    )
+
+
+def _why(error: BaseException) -> str:
+    """Say what the library hid behind its last error, and what to do where it is the network."""
+    chain = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    causes = [error, *(e.__cause__ for e in chain if e.__cause__)]
+    said = list(dict.fromkeys(first_line(e) for e in (causes[0], causes[-1])))
+    names = {type(e).__name__ for e in chain}
+    if "OfflineModeIsEnabled" in str(error) or "OfflineModeIsEnabled" in names:
+        said = ["the hub is switched off by HF_HUB_OFFLINE; unset it"]
+    elif not names & NO_NETWORK and not any(isinstance(e, ConnectionError) for e in chain):
+        return ": ".join(said)
+    return (
+        f"{': '.join(said)}; without a network, save it elsewhere with save_to_disk and give that "
+        "folder as data.source"
     )
 
 

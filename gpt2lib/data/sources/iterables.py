@@ -122,7 +122,7 @@ def _spool(texts: Iterator[str], name: str) -> Callable[[], Iterator[str]]:
         except OSError as error:
             raise UserError(
                 f"cannot write the documents of {name} to {folder} ({error.strerror or error}); "
-                "set $GPT2LIB_CACHE to a folder with room"
+                "set $GPT2LIB_CACHE to another folder"
             ) from error
 
     with clear_errors():

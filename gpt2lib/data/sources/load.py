@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from glob import iglob
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from gpt2lib.data.sources.corpus import Corpus, Documents, digest
 from gpt2lib.data.sources.split_names import by_name
 from gpt2lib.data.sources.templates import Template, shown, template_for
 from gpt2lib.utils.errors import UserError, nearest
-from gpt2lib.utils.files import expand
+from gpt2lib.utils.files import expand, printable
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,22 @@ def load_corpus(config: DataConfig) -> Corpus:
     return corpus_from_files(
         paths, name, column, encoding, fraction, held, errors=errors, template=config.template
     )
+
+
+def found_from(folder: Path, source: str) -> str:
+    """Return a source that was named from another folder than this one, as it is called here.
+
+    Args:
+        folder: of a run, which mostly lies below the folder that the run was started in.
+        source: a relative path, for which the folders above are searched if it is not here; any
+            other source is returned as it is.
+    """
+    if source in NAMED or source.startswith("hf:") or Path(source).is_absolute():
+        return source
+    for above in (Path(), *folder.resolve().parents):
+        if (above / source).exists() or any(iglob(str(above / source), recursive=True)):  # noqa: PTH207
+            return str(above / source)
+    return source
 
 
 def corpus_from_files(
@@ -130,10 +147,10 @@ def corpus_from_files(
     example = shown(list(first)) if template is not None and columns else ""
     origin = ", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else "")
     return Corpus(
-        _printable(name),
+        printable(name),
         digest("files", read_as, border, *kinds, *hashes),
         licence,
-        _printable(origin),
+        printable(origin),
         read(train),
         None if val_paths is None else read(val),
         val_fraction,
@@ -144,11 +161,6 @@ def corpus_from_files(
         + ("encoding", "encoding_errors") * any(map(files.is_encoded, every)),
         example=example,
     )
-
-
-def _printable(name: str) -> str:
-    """Return a name that can be written as UTF-8; on a disk, names are any bytes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _reader(path: Path) -> Any:
