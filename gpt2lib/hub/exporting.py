@@ -12,7 +12,15 @@ from gpt2lib.hub.loading import load_pretrained, load_tokenizer_for
 from gpt2lib.runs.checkpoint import MODEL, write_tensors
 from gpt2lib.tokenizer import CharTokenizer
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import MANIFEST, atomic_folder, expand, read_json, write_json, write_text
+from gpt2lib.utils.files import (
+    MANIFEST,
+    atomic_folder,
+    expand,
+    printable,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def export(
@@ -57,7 +65,7 @@ def export(
         if isinstance(tokenizer, CharTokenizer):
             _write_characters(target, tokenizer, length)
         card = model_card(folder.name, model, name, history(origin), licence)
-        write_text(target / "README.md", card)
+        write_text(target / "README.md", printable(card))
     # Other programs may change the folder's files, and a manifest would then call it damaged.
     (folder / MANIFEST).unlink()
     return folder

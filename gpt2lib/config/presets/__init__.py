@@ -9,7 +9,6 @@ from typing import Any
 from gpt2lib.config.schema import with_changes
 from gpt2lib.config.training import TrainConfig
 from gpt2lib.utils.errors import UserError, nearest
-from gpt2lib.utils.files import expand
 
 PRESETS = Path(__file__).parent
 """Where the YAML presets lie; `gpt2lib train NAME` takes one by its name."""
@@ -26,6 +25,8 @@ def preset_path(name_or_path: str) -> Path:
     Raises:
         UserError: if there is neither.
     """
+    from gpt2lib.utils.files import expand  # a model by itself needs nothing of files
+
     for path in (expand(PRESETS / f"{name_or_path}.yaml"), expand(name_or_path)):
         if path.is_file():
             return path
