@@ -28,7 +28,7 @@ from workloads import CPU, CPU_GOALS, GPU, GPU_GOALS, Workload
 from gpt2lib.config import GPTConfig
 from gpt2lib.estimate import training_flops
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import write_json
+from gpt2lib.utils.formats import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 

@@ -106,7 +106,7 @@ def _for_here(config: TrainConfig, memory: str | None) -> tuple[TrainConfig, int
     if said is not None and config.device != "auto":
         return config, said  # the estimate is for any machine
     from gpt2lib.training.hardware import resolve_device
-    from gpt2lib.training.memory import available_memory
+    from gpt2lib.utils.process import available_memory
 
     device = resolve_device(config.device)
     config = TrainConfig.from_dict({**config.to_dict(), "device": device})

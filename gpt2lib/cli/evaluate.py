@@ -12,7 +12,7 @@ from gpt2lib.cli.trained import Trained, load_model
 from gpt2lib.config import DataConfig, TrainConfig, load_config
 from gpt2lib.config.schema import with_changes
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import read_json
+from gpt2lib.utils.formats import read_json
 
 if TYPE_CHECKING:
     from gpt2lib.data import TokenFile

@@ -31,7 +31,7 @@ def export(argv: list[str]) -> int:
     """Run `gpt2lib export RUN FOLDER [--licence NAME]`."""
     options, _ = Export.read(argv)
     from gpt2lib.hub import export as export_model
-    from gpt2lib.utils.files import read_json
+    from gpt2lib.utils.formats import read_json
 
     folder = export_model(options.run, options.folder, licence=options.licence)
     (name,) = read_json(folder / "config.json")["architectures"]

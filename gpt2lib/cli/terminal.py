@@ -22,8 +22,7 @@ from gpt2lib.cli.help import MANY, Described, help_text
 from gpt2lib.config.aliases import did_you_mean
 from gpt2lib.config.schema import Config, all_kinds, convert, is_group, kinds_of
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import to_json
-from gpt2lib.utils.yaml_files import parse_yaml
+from gpt2lib.utils.formats import parse_yaml, to_json
 
 HELP = ("-h", "--help")
 Typed = list[tuple[str, str | None]]

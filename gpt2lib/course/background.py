@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import file_lock, read_json, write_json
+from gpt2lib.utils.files import file_lock
+from gpt2lib.utils.formats import read_json, write_json
 
 WINDOWS = sys.platform == "win32"
 

@@ -19,7 +19,7 @@ from gpt2lib.config.schema import is_group, kinds_of
 from gpt2lib.course.background import WINDOWS, Background
 from gpt2lib.course.live import Samples, follow, last_step, progress_line
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import read_json
+from gpt2lib.utils.formats import read_json
 
 
 def command(preset: str, out: str | Path, *, processes: int | None = None, **overrides: Any) -> str:

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from gpt2lib.course import plots
 from gpt2lib.course.screen import shell
 from gpt2lib.runs.plots import read_metrics
-from gpt2lib.utils.files import read_jsonl
-from gpt2lib.utils.yaml_files import read_yaml
+from gpt2lib.utils.formats import read_jsonl, read_yaml
 
 LONGEST_PAUSE = 5.0
 """Seconds between two looks, however long drawing takes."""

@@ -44,7 +44,8 @@ from gpt2lib.data.token_files import (
 )
 from gpt2lib.tokenizer import Tokenizer
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import clear_leftovers, file_lock, flush, read_json, replace_text
+from gpt2lib.utils.files import clear_leftovers, file_lock, flush, replace_text
+from gpt2lib.utils.formats import read_json
 
 SHARD = 1 << 26
 """Tokens in a shard: 128 MiB with two bytes each. Only the last one has fewer."""

@@ -19,7 +19,8 @@ from gpt2lib.data.sources.named import ABOUT
 from gpt2lib.data.token_files import INFO
 from gpt2lib.model.gpt import GPT
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import expand, read_json
+from gpt2lib.utils.files import expand
+from gpt2lib.utils.formats import read_json
 
 logger = logging.getLogger(__name__)
 

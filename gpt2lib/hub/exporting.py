@@ -12,15 +12,8 @@ from gpt2lib.hub.loading import load_pretrained, load_tokenizer_for
 from gpt2lib.runs.checkpoint import MODEL, write_tensors
 from gpt2lib.tokenizer import CharTokenizer
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import (
-    MANIFEST,
-    atomic_folder,
-    expand,
-    printable,
-    read_json,
-    write_json,
-    write_text,
-)
+from gpt2lib.utils.files import MANIFEST, atomic_folder, expand, printable, write_text
+from gpt2lib.utils.formats import read_json, write_json
 
 
 def export(

@@ -11,7 +11,8 @@ from gpt2lib.config import preset_names
 from gpt2lib.hub import nanogpt
 from gpt2lib.runs import checkpoint
 from gpt2lib.utils.errors import UserError, nearest
-from gpt2lib.utils.files import MANIFEST, expand, read_json, verify
+from gpt2lib.utils.files import MANIFEST, expand, verify
+from gpt2lib.utils.formats import read_json
 
 KIND = "gpt2lib"
 """What `config.json` of our checkpoints says under "kind"."""

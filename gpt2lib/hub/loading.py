@@ -20,7 +20,7 @@ from gpt2lib.model.weights import load_weights
 from gpt2lib.runs import checkpoint
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 from gpt2lib.utils.errors import UserError, nearest
-from gpt2lib.utils.files import read_json
+from gpt2lib.utils.formats import read_json
 
 
 def load_pretrained(

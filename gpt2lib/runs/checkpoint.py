@@ -19,7 +19,8 @@ from torch import Tensor
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import FORMAT, printable, read_json, remove_folder, verify, write_json
+from gpt2lib.utils.files import FORMAT, printable, remove_folder, verify
+from gpt2lib.utils.formats import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

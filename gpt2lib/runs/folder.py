@@ -30,16 +30,8 @@ from gpt2lib.runs.resume import (
     settings,
 )
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import (
-    clear_leftovers,
-    file_lock,
-    read_json,
-    read_jsonl,
-    to_json,
-    write_json,
-    write_text,
-    writing,
-)
+from gpt2lib.utils.files import clear_leftovers, file_lock, write_text, writing
+from gpt2lib.utils.formats import read_json, read_jsonl, to_json, write_json
 from gpt2lib.utils.process import rank
 
 REQUESTED, RESOLVED, ORIGIN, RESULT = "requested.yaml", "config.yaml", "origin.json", "result.json"

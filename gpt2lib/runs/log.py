@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from gpt2lib.utils.files import flush, to_json, writing
+from gpt2lib.runs import checkpoint
+from gpt2lib.utils.files import flush, writing
+from gpt2lib.utils.formats import read_jsonl, to_json
 
 if TYPE_CHECKING:
     from gpt2lib.runs.trackers import Trackers
+
+logger = logging.getLogger(__name__)
 
 Meter = Callable[[float], dict[str, float]]
 """Tells what is made of the devices, from the tokens of a second."""
@@ -109,6 +114,39 @@ class RunLog:
                 self.say(f"step {step}: held out {loss:.3f}, {bits:.3f} bits per byte")
         if "sample" in scores:
             self._line("samples.jsonl", step, text=scores["sample"], **mark)
+
+    def totals(self, n_tokens: int) -> dict[str, float]:
+        """Return what a run that read so many tokens took, as `result.json` holds it."""
+        lines = read_jsonl(self.folder / "metrics.jsonl", "step")
+        learned = [line["targets"] for line in lines if "targets" in line]
+        seconds = {"train": "update", "evaluate": "evaluate", "save": "save"}
+        return {
+            "train_tokens": n_tokens,
+            **({"train_targets": int(sum(learned))} if learned else {}),
+            **{f"{name}_seconds": round(self.spent[what], 1) for name, what in seconds.items()},
+            "tokens_per_second": round(n_tokens / self.spent["update"], 1),
+        }
+
+    def best(self, kept: bool) -> checkpoint.Best | None:
+        """Return the best checkpoint, if any; say it where a better model was not saved.
+
+        Args:
+            kept: whether the best one is to be kept.
+        """
+        found = checkpoint.best(self.folder)
+        if found is None or not kept:
+            return found
+        lines = read_jsonl(self.folder / "metrics.jsonl", "step")
+        losses = [(m["val_loss"], m["step"]) for m in lines if "val_loss" in m]
+        lowest, step = min(losses, default=(found.val_loss, found.step))
+        if lowest < found.val_loss and step < lines[-1]["step"]:
+            logger.warning(
+                "the lowest held-out loss was %.4f at step %d, where no checkpoint was written; "
+                "the best that is kept is of step %d (%.4f). With eval_every a multiple of "
+                "save_every each model that is evaluated is saved",
+                *(lowest, step, found.step, found.val_loss),
+            )
+        return found
 
     def say(self, message: str) -> None:
         """Print a line on stderr, above the progress bar."""

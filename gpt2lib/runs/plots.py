@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import printable, read_jsonl, writing
-from gpt2lib.utils.yaml_files import read_yaml
+from gpt2lib.utils.files import printable, writing
+from gpt2lib.utils.formats import read_jsonl, read_yaml
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Colours that no common colour blindness confuses (Okabe and Ito 2008), without the yellow, which

@@ -9,8 +9,8 @@ from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import flat
 from gpt2lib.runs.checkpoint import checkpoints, newest
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import expand, read_jsonl, verify
-from gpt2lib.utils.yaml_files import read_yaml
+from gpt2lib.utils.files import expand, verify
+from gpt2lib.utils.formats import read_jsonl, read_yaml
 
 MAY_CHANGE = frozenset(
     {"micro_batch", "eval_every", "eval_batches", "save_every", "keep", "keep_best"}

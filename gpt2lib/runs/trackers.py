@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import flat
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import read_json, write_json
+from gpt2lib.utils.formats import read_json, write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

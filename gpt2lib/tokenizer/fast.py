@@ -23,7 +23,7 @@ from gpt2lib.tokenizer.bpe import BPE
 from gpt2lib.tokenizer.merges import Pair
 from gpt2lib.tokenizer.pretokenizer import byte_to_unicode, has_stretch, to_learn_from
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.interrupt import interruptible
+from gpt2lib.utils.process import interruptible
 
 CHUNKS = 256  # encoded in one call, to bound memory
 QUICK = 1 << 19  # characters that are encoded before a Ctrl-C could be missed

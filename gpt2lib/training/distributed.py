@@ -6,6 +6,7 @@ alone and write over one another. Every such case is an error here.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -13,13 +14,18 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 
 from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import flat
 from gpt2lib.model.gpt import GPT
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.process import SIZES, world_size
+
+logger = logging.getLogger(__name__)
+
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""The ways to train on which every process holds the whole model."""
 
 
 def refuse_a_lone_process(environ: Mapping[str, str] = os.environ) -> None:
@@ -81,6 +87,26 @@ def explain_a_lost_process(error: RuntimeError) -> None:
             "another process of this run has ended, its own last line may say why; the same "
             "command goes on from the last checkpoint"
         ) from error
+
+
+def configure(accelerator: Accelerator, model: GPT) -> None:
+    """Make ready for FSDP2, where it is configured and can be had; refuse what is not supported.
+
+    Raises:
+        UserError: for another way to train than `PLAIN` and FSDP2, and as `configure_fsdp`.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        configure_fsdp(accelerator, model)
+    elif accelerator.distributed_type not in PLAIN:
+        raise UserError(
+            f"{accelerator.distributed_type.value} was configured for Accelerate, but is not "
+            f"supported; choose plain data parallelism (multi-GPU) or FSDP2"
+        )
+    elif accelerator.is_main_process:
+        logger.warning(
+            "FSDP was asked for, but Accelerate has it on GPUs only: every process holds the "
+            "whole model"
+        )
 
 
 def configure_fsdp(accelerator: Accelerator, model: GPT) -> None:

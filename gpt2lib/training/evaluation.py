@@ -62,8 +62,8 @@ def score(
 ) -> dict[str, float]:
     """Score a token file in non-overlapping windows, every token but the first exactly once.
 
-    The first token of a file is its end-of-text mark, so every byte of text is scored. Joined
-    files are scored one by one, and what is returned is for all of them together.
+    The first token of a file is its end-of-text mark, so every byte of text is scored. Of joined
+    files each is scored by itself.
 
     Args:
         model: called as `model(idx, targets)`; with `end` it must be a `GPT`.
@@ -106,17 +106,21 @@ def score(
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
     model.train(was_training)
     nats, count = total.tolist()
-    share = count / tokens.n_targets  # of the scored tokens, hence of the bytes
-    mean, n_bytes = nats / count, tokens.header.n_scored_bytes
     found = {
-        "loss": mean,
+        "loss": (mean := nats / count),
         "perplexity": math.inf if mean > 700 else math.exp(mean),  # exp(710) overflows
-        "bits_per_byte": bits_per_byte(nats / share, n_bytes),
+        "bits_per_byte": _bits_per_byte(nats, count, tokens),
         "tokens": int(count),
     }
     if end is not None:
-        found["bits_per_byte_without_ends"] = bits_per_byte((nats - at_ends) / share, n_bytes)
+        found["bits_per_byte_without_ends"] = _bits_per_byte(nats - at_ends, count, tokens)
     return found
+
+
+def _bits_per_byte(nats: float, count: float, tokens: TokenFile) -> float:
+    """Return the bits per byte of a file from `count` of its tokens, which have as many bytes."""
+    share = count / tokens.n_targets
+    return bits_per_byte(nats / share, tokens.header.n_scored_bytes)
 
 
 def _loss_and_that_of_ends(

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from gpt2lib.config import TrainConfig
+from gpt2lib.config import OptimConfig, TrainConfig
+from gpt2lib.training.optim import learning_rate
 from gpt2lib.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -107,6 +108,20 @@ class Guard:
         self.variance = (1 - share) * (self.variance + share * above**2)
         self.seen += 1
         return stands_out
+
+
+def odd_schedule(steps: int, config: OptimConfig) -> list[str]:
+    """Say what a schedule does that is seldom meant."""
+    said = []
+    last = learning_rate(steps - 1, steps, config)
+    if steps <= config.warmup_steps:
+        said.append(
+            f"the learning rate only rises, up to {last:g} of {config.lr:g}: optim.warmup_steps is "
+            f"{config.warmup_steps} of {steps} steps"
+        )
+    if last == 0:
+        said.append("the last update changes nothing: its rate is 0, as optim.min_lr is")
+    return said
 
 
 CAUGHT: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)

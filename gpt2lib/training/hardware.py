@@ -1,4 +1,4 @@
-"""What this machine is good at: device and precision, its peak, and how much of it a run uses.
+"""What this machine is good at: device and precision, its room, its peak, and what a run uses.
 
 Nothing here happens on import. Commands and the notebooks' set-up cell call `prepare_process`
 once; the trainer asks for the rest.
@@ -19,11 +19,11 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from gpt2lib.config import TrainConfig
-from gpt2lib.estimate import gpu_peak, training_flops
+from gpt2lib.config import GPTConfig, TrainConfig
+from gpt2lib.estimate import count_parameters, gpu_peak, memory, training_flops
 from gpt2lib.model.gpt import GPT
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.process import give_back_freed_memory, keep_freed_memory
+from gpt2lib.utils.process import available_memory, give_back_freed_memory, keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -189,6 +189,30 @@ def memory_in_use(device: str) -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def require_room(model: GPTConfig, device: str, processes: int = 1, muon: bool = False) -> None:
+    """Refuse a model that no micro-batch makes small enough, before any of it is made.
+
+    Args:
+        model: its shape, with the true vocabulary.
+        device: cpu, cuda or mps.
+        processes: among how many weights, gradients and moments are shared out; 1 where each has
+            them all.
+        muon: whether Muon steps the matrices of the blocks.
+
+    Raises:
+        UserError: naming what it needs and what is free.
+    """
+    parts = memory(model, muon)
+    needed = (parts["weights"] + parts["gradients"] + parts["optimizer"]) // processes
+    free = available_memory(device)
+    if needed > free:
+        raise UserError(
+            f"a model of {count_parameters(model):,} parameters needs {needed / 1e9:.2f} GB for "
+            f"weights, gradients and moments alone, but {free / 1e9:.2f} GB are free on {device}; "
+            f"take a smaller model.n_layer or model.n_embd"
+        )
 
 
 class MfuMeter:

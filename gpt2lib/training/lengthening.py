@@ -21,7 +21,8 @@ from gpt2lib.hub.saving import save_model
 from gpt2lib.model.surgery import add_window, extend_context
 from gpt2lib.training.loop import train
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import MANIFEST, read_json, sha256, write_json
+from gpt2lib.utils.files import MANIFEST, sha256
+from gpt2lib.utils.formats import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

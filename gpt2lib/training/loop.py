@@ -8,7 +8,6 @@ optimiser and random state, and a resumed run goes on bitwise as if it had never
 
 from __future__ import annotations
 
-import logging
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch
 
 from gpt2lib.config import TrainConfig
 from gpt2lib.data.loader import Loader, MicroBatch
-from gpt2lib.runs.checkpoint import Best, best
 from gpt2lib.runs.folder import Run, open_run
 from gpt2lib.runs.log import RunLog, Watch, flush_logs
 from gpt2lib.runs.trackers import start_trackers
@@ -29,10 +27,7 @@ from gpt2lib.training.hardware import MfuMeter, explain_a_failed_compilation
 from gpt2lib.training.optim import learning_rate, make_optimizer, set_learning_rate
 from gpt2lib.training.setup import set_up
 from gpt2lib.training.state import Progress, TrainingState
-from gpt2lib.utils.files import read_jsonl
-from gpt2lib.utils.process import give_back_freed_memory, whole
-
-logger = logging.getLogger(__name__)
+from gpt2lib.utils.process import give_back_freed_memory, sum_over_processes, whole
 
 
 def train(
@@ -85,6 +80,8 @@ class Trainer:
         processes, device = accelerator.num_processes, accelerator.device
         self.loader = Loader(config, self.data, accelerator.process_index, processes, device)
         self.raw_optimizer = make_optimizer(self.raw_model, config.optim, config.precision)
+        self.n_read = config.batch_size * config.model.block_size  # tokens of an update
+        self.max_norm = config.optim.grad_clip or math.inf  # the norm is wanted in any case
         if config.compile:
             self.raw_model.compile()  # in place: the parameters keep their names
         self.model, self.optimizer = accelerator.prepare(self.raw_model, self.raw_optimizer)
@@ -113,6 +110,8 @@ class Trainer:
                 self.evaluator.evaluate(self.step)
             while self.step < config.steps:
                 asked_to_stop = self.update()
+                if self.step == self.first:  # the moments were made among what the passes freed
+                    give_back_freed_memory()
                 done = self.step == config.steps
                 due = self.step % config.eval_every == 0 and not done
                 scores = self.evaluator.evaluate(self.step) if due else {}
@@ -128,30 +127,28 @@ class Trainer:
 
     def update(self) -> bool:
         """Make one update of the weights; return whether any process was asked to stop."""
+        config, accelerator = self.config, self.accelerator
         with self.log.timed("update"):
-            lr = learning_rate(self.step, self.config.steps, self.config.optim)
+            lr = learning_rate(self.step, config.steps, config.optim)
             set_learning_rate(self.raw_optimizer, lr)
             micro_batches = self.loader.micro_batches(self.step)
-            (n_tokens,) = self.sum_over_processes(sum(mb.n_targets for mb in micro_batches))
+            targets = sum(micro_batch.n_targets for micro_batch in micro_batches)
+            (n_tokens,) = sum_over_processes(accelerator, targets)
             summed = self.backward(micro_batches, n_tokens)
-            limit = self.config.optim.grad_clip or math.inf  # the norm is wanted in any case
-            norm = self.accelerator.clip_grad_norm_(self.raw_model.parameters(), limit)
-            summed, stops = self.sum_over_processes(summed, self.stop.signum != 0)
+            norm = accelerator.clip_grad_norm_(self.raw_model.parameters(), self.max_norm)
+            summed, stops = sum_over_processes(accelerator, summed, self.stop.signum != 0)
             loss, grad_norm = summed / n_tokens, whole(norm).item()
-            self.step += 1
             # One NaN or infinity in a gradient would spread into every weight.
-            reason = self.guard.non_finite(loss, grad_norm, self.accelerator.scaler)
+            reason = self.guard.non_finite(loss, grad_norm, accelerator.scaler)
             if reason is None:
                 self.optimizer.step()
             self.optimizer.zero_grad()
-            if self.step == self.first:  # the moments were made among what the first passes freed
-                give_back_freed_memory()
+            self.step += 1
         if reason is None:
-            spike = self.guard.spike(loss, self.config.spike_threshold)
-            n_read = self.config.batch_size * self.config.model.block_size
+            spike = self.guard.spike(loss, config.spike_threshold)
             learned = {} if self.data.train.marks is None else {"targets": n_tokens}
             self.log.update(
-                self.step, n_read, spike, loss=loss, lr=lr, grad_norm=grad_norm, **learned
+                self.step, self.n_read, spike, loss=loss, lr=lr, grad_norm=grad_norm, **learned
             )
         else:
             self.skip(reason, micro_batches)
@@ -176,13 +173,6 @@ class Trainer:
             total += loss.detach()
         return total.item()
 
-    def sum_over_processes(self, *values: float) -> list[float]:
-        """Add up numbers over the processes."""
-        if self.accelerator.num_processes == 1:
-            return list(values)
-        tensor = torch.tensor([float(v) for v in values], device=self.accelerator.device)
-        return self.accelerator.reduce(tensor, "sum").tolist()  # type: ignore[no-any-return]
-
     def skip(self, reason: str, micro_batches: list[MicroBatch]) -> None:
         """Write down an update that was not made; stop the run after too many in a row.
 
@@ -203,40 +193,14 @@ class Trainer:
                 flush_logs(self.folder)  # a checkpoint must not outlive the lines before it
             self.state.save(self.folder, progress)
 
-    def _say_if_a_better_one_was_not_saved(self, found: Best) -> None:
-        """Say it where the lowest held-out loss was at a step without a checkpoint."""
-        lines = read_jsonl(self.folder / "metrics.jsonl", "step")
-        losses = [(m["val_loss"], m["step"]) for m in lines if "val_loss" in m]
-        lowest, step = min(losses, default=(found.val_loss, found.step))
-        if self.config.keep_best and lowest < found.val_loss and step < self.step:
-            logger.warning(
-                "the lowest held-out loss was %.4f at step %d, where no checkpoint was written; "
-                "the best that is kept is of step %d (%.4f). With eval_every a multiple of "
-                "save_every each model that is evaluated is saved",
-                *(lowest, step, found.step, found.val_loss),
-            )
-
-    def _trained_targets(self) -> dict[str, int]:
-        """Return how many tokens were learned, where the others were only read."""
-        if self.data.train.marks is None:
-            return {}
-        lines = read_jsonl(self.folder / "metrics.jsonl", "step")
-        return {"train_targets": int(sum(line.get("targets", 0) for line in lines))}
-
     def finish(self) -> dict[str, Any]:
         """Score all held-out text and write the result, which makes the run complete."""
-        config, spent = self.config, self.log.spent
-        seen = config.steps * config.batch_size * config.model.block_size
+        config = self.config
         result = {
             **self.evaluator.evaluate(self.step, full=True),
             "steps": config.steps,
             "parameters": self.raw_model.num_parameters(),
-            "train_tokens": seen,
-            **self._trained_targets(),
-            "train_seconds": round(spent["update"], 1),
-            "evaluate_seconds": round(spent["evaluate"], 1),
-            "save_seconds": round(spent["save"], 1),
-            "tokens_per_second": round(seen / spent["update"], 1),
+            **self.log.totals(config.steps * self.n_read),
             "skipped": self.guard.skipped,
             "spikes": self.guard.spikes,
             "precision": config.precision,
@@ -244,9 +208,8 @@ class Trainer:
             "processes": self.accelerator.num_processes,
         }
         if self.accelerator.is_main_process:
-            if found := best(self.folder):
+            if found := self.log.best(config.keep_best):
                 result["best"] = found._asdict()
-                self._say_if_a_better_one_was_not_saved(found)
             self.write_result(result)
         self.accelerator.wait_for_everyone()
         return result

@@ -1,4 +1,4 @@
-"""What an update takes in memory, how much is free here, and the micro-batch that a run takes.
+"""What an update takes in memory, and the micro-batch that a run takes.
 
 On a CPU the estimate is the measurement, played with empty tensors: the model, the loss, clipping
 and the optimiser are those that train. It counts the bytes of living tensors. Resident memory is
@@ -9,94 +9,23 @@ more; the loop gives back what lies free when the first update has made the mome
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from pathlib import Path
 
-import psutil
 import torch
 
 from gpt2lib.config import GPTConfig, TrainConfig
-from gpt2lib.estimate.counts import count_parameters, memory
 from gpt2lib.estimate.update import MARGIN, Moments, UpdateMemory, divisors, highest
 from gpt2lib.model.kernels.chunked_loss import CHUNK, IN_CACHE
 from gpt2lib.model.kernels.window import SMALLEST_BLOCK
 from gpt2lib.training.live_bytes import play
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.process import available_memory
 
 logger = logging.getLogger(__name__)
 
-CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux shows what a container may use."""
 LONGEST, WHOLE, SHORT = 100_000, 30_000, 20_000
 """Operations of the longest play, some twenty seconds; of one that is made as a whole; and of one
 that nobody has to wait for."""
-
-
-def available_memory(device: str) -> int:
-    """Return the bytes that this process may still take on a device.
-
-    On a CPU the processes of one launch share what is free, and a container may have less than
-    the machine.
-    """
-    if device == "cuda":
-        free, _ = torch.cuda.mem_get_info()
-        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    left = [int(psutil.virtual_memory().available)]
-    limit = cgroup_left()
-    if limit is not None:
-        left.append(limit)
-    return min(left) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def cgroup_left(root: Path = CGROUP) -> int | None:
-    """Return the bytes left in this process's container, None where it has no limit.
-
-    Pages of files that nobody reads at the moment count as free: the system drops them at need.
-
-    Args:
-        root: where the files are; both versions of Linux's control groups are understood.
-    """
-    names = (
-        (root, "memory.max", "memory.current", "inactive_file"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    )
-    for folder, limit_name, used_name, dropped_name in names:
-        try:
-            limit = (folder / limit_name).read_text(encoding="utf-8").strip()
-            used = int((folder / used_name).read_text(encoding="utf-8"))
-            stat = (folder / "memory.stat").read_text(encoding="utf-8")
-        except OSError:
-            continue
-        if limit == "max" or int(limit) >= 1 << 60:  # version 1 writes "no limit" as a huge number
-            return None
-        counts = dict(line.split() for line in stat.splitlines())
-        return max(0, int(limit) - used + int(counts.get(dropped_name, 0)))
-    return None
-
-
-def require_room(model: GPTConfig, device: str, processes: int = 1, muon: bool = False) -> None:
-    """Refuse a model that no micro-batch makes small enough, before any of it is made.
-
-    Args:
-        model: its shape, with the true vocabulary.
-        device: cpu, cuda or mps.
-        processes: among how many weights, gradients and moments are shared out; 1 where each has
-            them all.
-        muon: whether Muon steps the matrices of the blocks.
-
-    Raises:
-        UserError: naming what it needs and what is free.
-    """
-    parts = memory(model, muon)
-    needed = (parts["weights"] + parts["gradients"] + parts["optimizer"]) // processes
-    free = available_memory(device)
-    if needed > free:
-        raise UserError(
-            f"a model of {count_parameters(model):,} parameters needs {needed / 1e9:.2f} GB for "
-            f"weights, gradients and moments alone, but {free / 1e9:.2f} GB are free on {device}; "
-            f"take a smaller model.n_layer or model.n_embd"
-        )
 
 
 class PlayedMemory(UpdateMemory):

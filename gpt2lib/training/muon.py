@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt2lib.utils.process import like, whole
 
@@ -78,6 +78,25 @@ def direction(matrices: Tensor, rows: tuple[int, ...], dtype: torch.dtype) -> Te
     parts = matrices.view(n, len(rows), rows[0], columns)
     longer = math.sqrt(max(1.0, rows[0] / columns))
     return orthogonalise(parts, dtype).mul_(longer).flatten(1, 2)
+
+
+def muon_groups(
+    named: dict[str, nn.Parameter], weight_decay: float, scale: float
+) -> list[dict[str, object]]:
+    """Take the matrices of the blocks out of a GPT's parameters, as groups for `MuonAdamW`.
+
+    Args:
+        named: parameters by name; the matrices of the blocks are taken out.
+        weight_decay, scale: of each group; its rate is the scale times AdamW's.
+    """
+    groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
+    for name in [n for n, p in named.items() if n.startswith("transformer.h.") and p.dim() == 2]:
+        p = named.pop(name)
+        kv = (p.size(0) - p.size(1)) // 2  # of c_attn: queries, keys and values are three
+        rows = (p.size(1), kv, kv) if name.endswith("attn.c_attn.weight") else ()
+        groups.setdefault(rows, []).append(p)
+    common = {"muon": True, "weight_decay": weight_decay, "scale": scale}
+    return [{"params": groups[rows], "rows": rows, **common} for rows in sorted(groups)]
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from gpt2lib.config import OptimConfig
+from gpt2lib.training.muon import MuonAdamW, muon_groups
 from gpt2lib.utils.errors import UserError
 
 
@@ -31,20 +32,6 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     done = min(1.0, max(0, step - top) / falling)  # 0 at the top, 1 at the end
     share = 1 - done if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return config.lr * (config.min_lr + (1 - config.min_lr) * share)
-
-
-def odd_schedule(steps: int, config: OptimConfig) -> list[str]:
-    """Say what a schedule does that is seldom meant."""
-    said = []
-    last = learning_rate(steps - 1, steps, config)
-    if steps <= config.warmup_steps:
-        said.append(
-            f"the learning rate only rises, up to {last:g} of {config.lr:g}: optim.warmup_steps is "
-            f"{config.warmup_steps} of {steps} steps"
-        )
-    if last == 0:
-        said.append("the last update changes nothing: its rate is 0, as optim.min_lr is")
-    return said
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -92,20 +79,8 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
         if rate is not None and name in rest
     ]
     if config.name == "muon":
-        blocks = [n for n, p in rest.items() if n.startswith("transformer.h.") and p.dim() == 2]
-        for rows in sorted({_rows(model, name) for name in blocks}):
-            matrices = [rest.pop(name) for name in blocks if _rows(model, name) == rows]
-            muon = {"muon": True, "rows": rows, "scale": config.muon_lr / config.lr}
-            groups.append({"params": matrices, "weight_decay": decay, **muon})
+        groups += muon_groups(rest, decay, config.muon_lr / config.lr)
     return [*decay_groups(nn.ParameterList(rest.values()), decay), *groups]
-
-
-def _rows(model: nn.Module, name: str) -> tuple[int, ...]:
-    """Return how many rows of a block's matrix belong together, () for all of them."""
-    if not name.endswith("attn.c_attn.weight"):
-        return ()
-    rows, channels = model.get_parameter(name).shape
-    return channels, (rows - channels) // 2, (rows - channels) // 2  # queries, keys, values
 
 
 def make_optimizer(
@@ -122,8 +97,6 @@ def make_optimizer(
     groups = parameter_groups(model, config)
     betas = config.beta1, config.beta2
     if config.name == "muon":
-        from gpt2lib.training.muon import MuonAdamW
-
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         return MuonAdamW(groups, config.lr, betas, config.eps, config.muon_momentum, dtype)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)

@@ -27,18 +27,15 @@ from gpt2lib.model.gpt import GPT
 from gpt2lib.runs.checkpoint import STATE, read_model_config
 from gpt2lib.runs.folder import RESOLVED, Run
 from gpt2lib.runs.trackers import accelerator_arguments, check_trackers
-from gpt2lib.training.distributed import check_agreement, configure_fsdp, refuse_a_lone_process
-from gpt2lib.training.hardware import resolve_device, resolve_precision
-from gpt2lib.training.memory import choose_micro_batch, require_room, update_memory
-from gpt2lib.training.optim import odd_schedule
+from gpt2lib.training import distributed
+from gpt2lib.training.guard import odd_schedule
+from gpt2lib.training.hardware import require_room, resolve_device, resolve_precision
+from gpt2lib.training.memory import choose_micro_batch, update_memory
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import read_json
+from gpt2lib.utils.formats import read_json
 from gpt2lib.utils.process import world_size
 
 logger = logging.getLogger(__name__)
-
-PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-"""The ways to train on which every process holds the whole model."""
 
 
 class Setup(NamedTuple):
@@ -69,7 +66,7 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
         data = _prepare_data(config, run)
     if processes.num_processes > 1:
         header, resumed = data.train.header, run.checkpoint and run.checkpoint.name
-        check_agreement(
+        distributed.check_agreement(
             config, source=header.source, tokenizer=header.tokenizer, checkpoint=str(resumed)
         )
     model = _make_model(config, data, run)
@@ -115,7 +112,7 @@ def join_processes(device: str) -> PartialState:
         UserError: if there are fewer processes than were launched, or this one has another device.
     """
     if "ACCELERATE_MIXED_PRECISION" in os.environ:  # its launcher was here
-        refuse_a_lone_process()
+        distributed.refuse_a_lone_process()
     # One process may prepare a large corpus while the others wait for it.
     processes = PartialState(cpu=device == "cpu", timeout=timedelta(hours=12))
     if processes.num_processes != (launched := world_size()):
@@ -265,16 +262,8 @@ def _make_accelerator(config: TrainConfig, run: Run, device: str, model: GPT) ->
         dynamo_backend="no",
         **(accelerator_arguments(config.trackers, run.folder) if config.trackers else {}),
     )
-    if accelerator.distributed_type == DistributedType.FSDP:
-        configure_fsdp(accelerator, model)
-    elif accelerator.distributed_type not in PLAIN:
-        raise UserError(
-            f"{accelerator.distributed_type.value} was configured for Accelerate, but is not "
-            f"supported; choose plain data parallelism (multi-GPU) or FSDP2"
-        )
-    elif parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.is_main_process:
-        logger.warning(
-            "FSDP was asked for, but Accelerate has it on GPUs only: every process holds the "
-            "whole model"
-        )
+    if accelerator.distributed_type not in distributed.PLAIN or parse_flag_from_env(
+        "ACCELERATE_USE_FSDP"
+    ):
+        distributed.configure(accelerator, model)
     return accelerator

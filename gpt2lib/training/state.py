@@ -20,7 +20,8 @@ from gpt2lib.runs import checkpoint
 from gpt2lib.runs.checkpoint import STATE
 from gpt2lib.training.guard import Guard
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import atomic_folder, read_json, write_json, writing
+from gpt2lib.utils.files import atomic_folder, writing
+from gpt2lib.utils.formats import read_json, write_json
 from gpt2lib.utils.process import gather, release
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from gpt2lib.config.schema import Config, in_range
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.yaml_files import read_yaml
+from gpt2lib.utils.formats import read_yaml
 
 Value = bool | int | float | str | tuple[bool | int | float | str, ...] | None
 """What a field of a run may be set to."""

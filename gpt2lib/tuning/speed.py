@@ -14,7 +14,8 @@ from typing import Any
 
 from gpt2lib.config import OptimConfig, TrainConfig
 from gpt2lib.training.loop import train
-from gpt2lib.utils.files import file_lock, read_json, write_json
+from gpt2lib.utils.files import file_lock
+from gpt2lib.utils.formats import read_json, write_json
 
 WARM_UP, SECONDS, UPDATES = 2, 3.0, 5
 """Updates that a measurement leaves out, and what it needs at least of the others."""

@@ -1,4 +1,4 @@
-"""The processes that train together: which this one is, what it holds of a tensor, its memory.
+"""The process: which of those that train together, its memory, what it holds of a tensor, Ctrl-C.
 
 Plain data parallelism keeps a whole copy of weights, gradients and optimiser state in every
 process. FSDP2 keeps a share of each in every process and gathers a block's weights when the block
@@ -16,15 +16,22 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from torch import Tensor, nn
+
+T = TypeVar("T")
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's names, from malloc.h
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where a launcher says how many processes it started: torchrun's and accelerate's, then MPI's."""
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux shows what a container may use."""
 
 
 def rank() -> int:
@@ -59,6 +66,62 @@ def give_back_freed_memory() -> None:
     """Give back what is free now: after work of another size than that of the steps to come."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def available_memory(device: str) -> int:
+    """Return the bytes that this process may still take on a device.
+
+    On a CPU the processes of one launch share what is free, and a container may have less than
+    the machine.
+    """
+    if device == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info()
+        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    import psutil
+
+    left = [int(psutil.virtual_memory().available)]
+    limit = cgroup_left()
+    if limit is not None:
+        left.append(limit)
+    return min(left) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def cgroup_left(root: Path = CGROUP) -> int | None:
+    """Return the bytes left in this process's container, None where it has no limit.
+
+    Pages of files that nobody reads at the moment count as free: the system drops them at need.
+
+    Args:
+        root: where the files are; both versions of Linux's control groups are understood.
+    """
+    names = (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    )
+    for folder, limit_name, used_name, dropped_name in names:
+        try:
+            limit = (folder / limit_name).read_text(encoding="utf-8").strip()
+            used = int((folder / used_name).read_text(encoding="utf-8"))
+            stat = (folder / "memory.stat").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        if limit == "max" or int(limit) >= 1 << 60:  # version 1 writes "no limit" as a huge number
+            return None
+        counts = dict(line.split() for line in stat.splitlines())
+        return max(0, int(limit) - used + int(counts.get(dropped_name, 0)))
+    return None
+
+
+def sum_over_processes(accelerator: Accelerator, *values: float) -> list[float]:
+    """Add up numbers over the processes; every process must call it."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    import torch
+
+    tensor = torch.tensor([float(v) for v in values], device=accelerator.device)
+    return accelerator.reduce(tensor, "sum").tolist()  # type: ignore[no-any-return]
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -115,3 +178,39 @@ def like(tensor: Tensor, place: Tensor) -> Tensor:
     assert isinstance(place, DTensor)
     there = tensor.to(place.device)
     return distribute_tensor(there, place.device_mesh, place.placements, src_data_rank=None)
+
+
+def interruptible(call: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
+    """Return what a call returns, and hear Ctrl-C while it lasts.
+
+    Python looks for signals between two of its own steps, and a library that computes for minutes
+    takes none. So the call has a thread of its own, which is left behind after a Ctrl-C: it ends
+    by itself or with the process.
+
+    Args:
+        call: what takes long.
+        stop: tells what the call reads from that it is wanted no more.
+    """
+    made: list[T] = []
+    failed: list[BaseException] = []
+    finished = threading.Event()
+
+    def work() -> None:
+        try:
+            made.append(call())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            finished.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while not finished.wait(0.5):  # without a time, Windows hears no Ctrl-C here
+            pass
+    except KeyboardInterrupt:
+        stop()
+        finished.wait(0.5)  # a thread that comes back to an interpreter that ends would abort it
+        raise
+    if failed:
+        raise failed[0]
+    return made[0]

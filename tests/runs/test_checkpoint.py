@@ -23,7 +23,8 @@ from gpt2lib.runs.checkpoint import (
 )
 from gpt2lib.training.optim import decay_groups, make_optimizer
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import atomic_folder, read_json, write_json
+from gpt2lib.utils.files import atomic_folder
+from gpt2lib.utils.formats import read_json, write_json
 
 TINY = GPTConfig(vocab_size=13, block_size=8, n_layer=1, n_head=2, n_embd=8)
 

@@ -21,7 +21,7 @@ from gpt2lib.estimate.update import MARGIN, UpdateMemory, divisors, highest
 from gpt2lib.model.gpt import GPT
 from gpt2lib.model.kernels import chunked_loss
 from gpt2lib.runs.folder import open_run
-from gpt2lib.training import live_bytes, memory, muon
+from gpt2lib.training import hardware, live_bytes, memory, muon
 from gpt2lib.training.costs import estimate_run
 from gpt2lib.training.live_bytes import LiveBytes, empty_tensors, play
 from gpt2lib.training.loop import Trainer
@@ -595,29 +595,6 @@ def test_the_choice_is_logged_and_agreed_upon(
     assert f"estimated peak {peak_of(3, 12) / 1e9:.2f} GB" in line
 
 
-def test_a_container_with_less_than_the_machine_is_seen(tmp_path: Path) -> None:
-    assert memory.cgroup_left(tmp_path) is None
-    stat = "anon 5\ninactive_file 40\n"
-    files = {"memory.max": "1000\n", "memory.current": "300\n", "memory.stat": stat}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    assert memory.cgroup_left(tmp_path) == 740
-    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
-    assert memory.cgroup_left(tmp_path) is None
-    old = tmp_path / "v1" / "memory"
-    old.mkdir(parents=True)
-    files = {"memory.limit_in_bytes": "900", "memory.usage_in_bytes": "300"}
-    for name, text in {**files, "memory.stat": "total_inactive_file 7\n"}.items():
-        (old / name).write_text(text, encoding="utf-8")
-    assert memory.cgroup_left(tmp_path / "v1") == 607
-
-
-def test_processes_of_one_launch_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = memory.available_memory("cpu")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert memory.available_memory("cpu") == pytest.approx(alone / 4, rel=0.2)
-
-
 # Estimates of a run
 
 
@@ -663,15 +640,15 @@ def test_the_command_prints_what_fits(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_model_too_large_for_the_machine_is_refused_before_it_is_made(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda device: 4 * 10**9)
+    monkeypatch.setattr(hardware, "available_memory", lambda device: 4 * 10**9)
     small = GPTConfig()
-    memory.require_room(small, "cpu")  # 124,439,808 · 16 bytes are 1.99 GB
+    hardware.require_room(small, "cpu")  # 124,439,808 · 16 bytes are 1.99 GB
     large = GPTConfig.preset("gpt2-medium")
     with pytest.raises(
         UserError, match=r"354,823,168 parameters needs 5\.68 GB .* 4\.00 GB are free"
     ):
-        memory.require_room(large, "cpu")
-    memory.require_room(large, "cpu", processes=2)
+        hardware.require_room(large, "cpu")
+    hardware.require_room(large, "cpu", processes=2)
 
 
 @pytest.mark.parametrize("command", ["train", "estimate"])

@@ -18,11 +18,10 @@ from gpt2lib.generation.sampling import next_token_probabilities
 from gpt2lib.hub.card import History, training_rows
 from gpt2lib.runs.checkpoint import MODEL
 from gpt2lib.runs.folder import REQUESTED
-from gpt2lib.training.guard import Guard
+from gpt2lib.training.guard import Guard, odd_schedule
 from gpt2lib.training.loop import train
-from gpt2lib.training.optim import odd_schedule
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import to_json
+from gpt2lib.utils.formats import to_json
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 

@@ -10,17 +10,8 @@ import pytest
 
 from gpt2lib.utils import files as storage
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import (
-    atomic_folder,
-    expand,
-    file_lock,
-    read_json,
-    read_jsonl,
-    verify,
-    write_json,
-    write_text,
-)
-from gpt2lib.utils.yaml_files import read_yaml
+from gpt2lib.utils.files import atomic_folder, expand, file_lock, verify, write_text
+from gpt2lib.utils.formats import read_json, read_jsonl, read_yaml, write_json
 
 
 def fill(folder: Path, text: str = "new") -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lib.utils.interrupt import interruptible
+from gpt2lib.utils import process
+from gpt2lib.utils.process import interruptible
 
 RUN = """
 import json, sys
@@ -108,3 +109,26 @@ def test_an_interruptible_call_returns_and_raises():
     assert interruptible(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
         interruptible(lambda: 1 // 0)
+
+
+def test_a_container_with_less_than_the_machine_is_seen(tmp_path: Path) -> None:
+    assert process.cgroup_left(tmp_path) is None
+    stat = "anon 5\ninactive_file 40\n"
+    files = {"memory.max": "1000\n", "memory.current": "300\n", "memory.stat": stat}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert process.cgroup_left(tmp_path) == 740
+    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
+    assert process.cgroup_left(tmp_path) is None
+    old = tmp_path / "v1" / "memory"
+    old.mkdir(parents=True)
+    files = {"memory.limit_in_bytes": "900", "memory.usage_in_bytes": "300"}
+    for name, text in {**files, "memory.stat": "total_inactive_file 7\n"}.items():
+        (old / name).write_text(text, encoding="utf-8")
+    assert process.cgroup_left(tmp_path / "v1") == 607
+
+
+def test_processes_of_one_launch_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = process.available_memory("cpu")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert process.available_memory("cpu") == pytest.approx(alone / 4, rel=0.2)

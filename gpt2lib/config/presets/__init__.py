@@ -46,7 +46,7 @@ def load_config(name_or_path: str, changes: Mapping[str, Any] | None = None) -> 
     Raises:
         UserError: if there is none, it is not YAML, or a field is wrong.
     """
-    from gpt2lib.utils.yaml_files import read_yaml
+    from gpt2lib.utils.formats import read_yaml
 
     values = read_yaml(preset_path(name_or_path))
     return TrainConfig.from_dict(with_changes(values, changes or {}))

@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2lib.data.sources.arrow_tables import kinds
 from gpt2lib.data.sources.split_names import choose_splits
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.files import read_json
+from gpt2lib.utils.formats import read_json
 
 STATE = "state.json"
 INFO = "dataset_info.json"
