@@ -109,9 +109,8 @@ class Exercise:
         hints: from a nudge to nearly the answer; each call of `hint(id)` shows one more.
         misconceptions: in order; the first that shows is told.
         adapt: makes a function of the exercise's signature from the reference, if it has another.
-        solution: an answer as a learner could write it, with the exercise's own signature. What
-            `solution(id)` shows first; a test holds it against the exercise.
-        shows: "module:name" that `solution(id)` shows after it, if it is not the reference.
+        shows: "module:name" that `solution(id)` shows after the answer in `solutions/`, if it is
+            not the reference.
         steps: values on the way to the result, by name: {"before the softmax": function of the
             exercise's signature}. An answer that returns one of them is told so.
         strict_type: whether kind and dtype must be the library's, as where they are the lesson.
@@ -129,7 +128,6 @@ class Exercise:
     hints: Sequence[str]
     misconceptions: Sequence[Misconception] = ()
     adapt: Callable[[Any], Callable[..., Any]] | None = None
-    solution: Callable[..., Any] | None = None
     shows: str | None = None
     steps: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     strict_type: bool = False
@@ -142,6 +140,11 @@ class Exercise:
         found = resolve(self.reference)
         answer: Callable[..., Any] = self.adapt(found) if self.adapt else found
         return answer
+
+    @property
+    def name(self) -> str:
+        """The name of the learner's function."""
+        return self.signature.partition("(")[0]
 
     @property
     def parameters(self) -> list[str]:

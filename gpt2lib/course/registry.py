@@ -6,7 +6,8 @@ import functools
 import importlib
 import inspect
 import pkgutil
-import textwrap
+from collections.abc import Callable
+from typing import Any
 
 from gpt2lib.course import exercises
 from gpt2lib.course.exercise import Exercise
@@ -17,13 +18,16 @@ from gpt2lib.utils.errors import UserError, nearest
 _hints_shown: dict[str, int] = {}
 
 
+def _by_room() -> list[tuple[str, list[Exercise]]]:
+    """Return the exercises of each module or folder of `exercises/`, by its name."""
+    rooms = [module.name for module in pkgutil.iter_modules(exercises.__path__)]
+    return [(r, importlib.import_module(f"{exercises.__name__}.{r}").EXERCISES) for r in rooms]
+
+
 @functools.cache
 def all_exercises() -> dict[str, Exercise]:
     """Return all exercises by id, in the order of the notebooks."""
-    found: list[Exercise] = []
-    for module in pkgutil.iter_modules(exercises.__path__):
-        loaded = importlib.import_module(f"{exercises.__name__}.{module.name}")
-        found.extend(loaded.EXERCISES)
+    found = [exercise for _, of_room in _by_room() for exercise in of_room]
     found.sort(key=lambda e: e.notebook)  # stable: within a notebook in the order of the module
     by_id = {e.id: e for e in found}
     if len(by_id) != len(found):
@@ -67,6 +71,13 @@ def hint(id: str) -> None:
     show(f"Hint {given + 1} of {len(exercise.hints)}: {exercise.hints[given]}{more}")
 
 
+def answer(exercise: Exercise) -> Callable[..., Any]:
+    """Return the answer to an exercise in its own signature, from `solutions/`."""
+    room = next(room for room, of_room in _by_room() if exercise in of_room)
+    module = importlib.import_module(f"gpt2lib.course.solutions.{room}")
+    return getattr(module, exercise.name)  # type: ignore[no-any-return]
+
+
 def solution(id: str) -> None:
     """Show an answer in the exercise's own signature, then the library's source of the same."""
     try:
@@ -74,8 +85,7 @@ def solution(id: str) -> None:
     except UserError as error:
         show(str(error))
         return
-    if exercise.solution is not None:
-        code = textwrap.dedent(inspect.getsource(exercise.solution))
-        show(code, markdown=f"A solution of `{id}`:\n\n```python\n{code}```")
-        show("The library's:", markdown="The library's:")
+    code = inspect.getsource(answer(exercise))
+    show(code, markdown=f"A solution of `{id}`:\n\n```python\n{code}```")
+    show("The library's:", markdown="The library's:")
     show_source(resolve(exercise.shows or exercise.reference))

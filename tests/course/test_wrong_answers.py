@@ -1,31 +1,20 @@
 """Every known misconception is told by its own diagnosis, and right answers are accepted."""
 
+import ast
 import inspect
+import re
+from pathlib import Path
 
+import nbformat
 import pytest
 from wrong_answers import load_all
 
 from gpt2lib.course.checking import judge
-from gpt2lib.course.registry import all_exercises, find
+from gpt2lib.course.registry import all_exercises, answer, find
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 ANSWERS = load_all()
 EXERCISES = list(all_exercises().values())
-SOLVED = [e for e in EXERCISES if e.solution is not None]
-UNSOLVED = """
-    bits-per-byte count-pairs merge-pair encode-word tokens-to-text inputs-and-targets feistel
-    cycle-walking samples-of-a-process document-ids mixture-draw cross-entropy entropy
-    bigram-probabilities table-loss average-the-past causal-mask attention-weights split-heads
-    self-attention turn-a-pair rope-frequencies rope interpolated-rope ntk-base layer-norm mlp
-    block count-parameters expected-initial-loss residual-init-std init-parameter
-    asleep-at-first tie-weights save-tied clip-by-norm adamw-step weight-left decay-groups
-    accumulated-gradient orthogonal-step newton-schulz training-state-bytes
-    backward-by-recomputing flops-with-checkpointing round-to-bf16 largest-micro-batch
-    loss-in-chunks ulps-apart state-to-save share-of-the-batch atomic-write damaged-file
-    newest-checkpoint temperature-probabilities top-k top-p repetition-penalty cached-step
-    cache-bytes int8-rows shared-heads pool-heads window-mask global-mask receptive-field
-    window-blocks learning-rate accumulated-loss eval-windows
-"""
-"""Exercises without a solution in their own signature yet; nothing is ever added here."""
 VARIANTS = [(e, m) for e in EXERCISES for m in e.misconceptions if m.wrong]
 
 
@@ -63,14 +52,24 @@ def test_exercises_are_complete(exercise):
     assert exercise.notebook.isdigit() and len(exercise.notebook) == 2 and name.isidentifier()
 
 
-def test_solutions_are_given():
-    assert {e.id for e in EXERCISES} - {e.id for e in SOLVED} == set(UNSOLVED.split())
-
-
-@pytest.mark.parametrize("exercise", SOLVED, ids=lambda e: e.id)
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
 def test_the_solution_is_right_and_has_the_signature(exercise):
-    solution = exercise.solution
+    solution = answer(exercise)
     result = judge(exercise, solution)
     assert (result.status, result.diagnosis) == ("right", "")
-    assert solution.__name__ == exercise.signature.partition("(")[0]
     assert list(inspect.signature(solution).parameters) == exercise.parameters
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
+def test_the_stub_is_the_solution_without_its_body(exercise):
+    [path] = NOTEBOOKS.glob(f"{exercise.notebook}_*.ipynb")
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    [stub] = [source for source in cells if f"def {exercise.signature}:" in source]
+    [function] = ast.parse(stub).body
+    solution = answer(exercise)
+    assert ast.get_docstring(function) == inspect.getdoc(solution)
+    assert isinstance(function.body[-1].value, ast.Constant), "the stub is not filled in"
+    said = ast.get_docstring(function)
+    assert said.startswith(("Return", "Give", "Make", "Put", "Run")), "what it returns comes first"
+    for name in exercise.parameters:
+        assert re.search(rf"\b{name}\b", said) or "All four arguments" in said, name
