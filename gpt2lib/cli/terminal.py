@@ -174,7 +174,7 @@ def _value_of(text: str | None, kind: Any, option: str) -> Any:
         converted = convert(kind, value, option)
     except UserError:
         if not isinstance(value, list | dict):
-            convert(kind, text, option)  # refused as well, but shown as it was typed
+            return convert(kind, text, option)  # if it is refused as well, it is as it was typed
         raise
     return value if is_group(kind) else converted
 

@@ -36,9 +36,14 @@ class DataConfig(Config):
             braces hold fields, double brackets what is learned.
         split: the split of a hub dataset to train on; by default train.
         streaming: whether to read a hub dataset as it comes, without storing it first.
-        encoding: how text files are encoded.
+        encoding: how text files are encoded. Or names and encodings, such as
+            {"*.old.txt": cp1252, "letters/*": latin-1}: the first name that a file has counts, and
+            a file without is utf-8.
         encoding_errors: what becomes of bytes that are no text in that encoding: strict refuses
             the file, replace puts U+FFFD in their place, skip leaves them out.
+        special_tokens: whether what is written as a special token is one: <|endoftext|> in a text
+            is a border between documents, and added tokens of a loaded tokenizer are themselves.
+            Else they are text like any other.
         mask_documents: whether a token sees only its own document, and positions begin anew in
             each, where several documents share a block.
         cache: folder for prepared token files; by default one in the user's cache folder.
@@ -53,8 +58,9 @@ class DataConfig(Config):
     template: str | None = None
     split: str | None = None
     streaming: bool = False
-    encoding: str = "utf-8"
+    encoding: str | dict[str, str] = "utf-8"
     encoding_errors: Literal["strict", "replace", "skip"] = "strict"
+    special_tokens: bool = False
     mask_documents: bool = False
     cache: str | None = None
 

@@ -10,6 +10,7 @@ forked after its parent has encoded, `tokenizers` works on one core, and says so
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -22,7 +23,7 @@ from gpt2lib.data.sources.corpus import Chunk, Corpus, Split, whole_documents
 from gpt2lib.data.token_files import FORMAT, INFO, LAST, LEARNED
 from gpt2lib.data.writer import Partial, TokenWriter, write_json
 from gpt2lib.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, train_bpe
-from gpt2lib.tokenizer.base import chunks
+from gpt2lib.tokenizer.base import EOT, chunks
 from gpt2lib.utils.errors import UserError
 
 GROUP = 1 << 20
@@ -61,7 +62,7 @@ def complete(
             tokenizer, learned_from = learn_tokenizer(config, [corpus], progress)
         partial.keep_tokenizer(tokenizer, learned_from)
     assert tokenizer is not None
-    parts = _encode(partial, corpus, tokenizer, progress)
+    parts = _encode(partial, corpus, tokenizer, progress, config.special_tokens)
     if "val" not in parts:
         _log.warning("nothing of %s is held out: there will be no validation", corpus.name)
     n_documents = partial.state["rows"]["train"]["n_documents"]
@@ -165,11 +166,16 @@ def spread(texts: Iterable[str], limit: int) -> list[bytes]:
     return [data for _, data in kept]
 
 
-def _encode(partial: Partial, corpus: Corpus, tokenizer: Tokenizer, progress: bool) -> list[Split]:
-    """Encode both splits, in one pass over the source; return those that have documents."""
+def _encode(
+    partial: Partial, corpus: Corpus, tokenizer: Tokenizer, progress: bool, special: bool
+) -> list[Split]:
+    """Encode both splits, in one pass over the source; return those that have documents.
+
+    `special`: whether what is written as a special token is one.
+    """
     writers = _writers(partial, tokenizer.vocab_size)
     n_chunks: int = partial.state["n_chunks"]
-    source = _read(corpus, *SPLITS)
+    source, found = _read(corpus, *SPLITS), Counter[str]()
     if not tokenizer.encodes_chunks:  # its tokens may span two chunks, so it gets documents whole
         source = whole_documents(source, apart=True)
     with progress_bar(f"encoding {corpus.name}", corpus.n_bytes, progress) as bar:
@@ -178,7 +184,10 @@ def _encode(partial: Partial, corpus: Corpus, tokenizer: Tokenizer, progress: bo
         try:
             for group in _groups(islice(source, n_chunks, None)):
                 n_shards = sum(len(writer.shards) for writer in writers.values())
-                bar.update(_write(group, tokenizer, writers, bool(corpus.example)))
+                encoded = tokenizer.encode_batch([chunk.text for chunk in group], special)
+                bar.update(_write(group, encoded, tokenizer, writers, bool(corpus.example)))
+                for written in tokenizer.special or (EOT,):
+                    found[written] += sum(chunk.text.count(written) for chunk in group)
                 n_chunks += len(group)
                 if sum(len(writer.shards) for writer in writers.values()) > n_shards:
                     partial.note(n_chunks=n_chunks, rows=_states(writers))
@@ -198,7 +207,18 @@ def _encode(partial: Partial, corpus: Corpus, tokenizer: Tokenizer, progress: bo
         finally:
             for writer in writers.values():
                 writer.close()
+    if not special:
+        _say_special(corpus.name, found, tokenizer)
     return [split for split, writer in writers.items() if writer.n_tokens]
+
+
+def _say_special(name: str, found: Counter[str], tokenizer: Tokenizer) -> None:
+    """Log what is written as special tokens are, but is text."""
+    if counts := ", ".join(f"{written} {n:,} times" for written, n in found.items() if n):
+        way_out = "data.special_tokens true makes them tokens, and the end of text a border"
+        if tokenizer.eot is None:
+            way_out = f"a {tokenizer.name} tokenizer has no such token"
+        _log.warning("%s has %s, as text like any other; %s", name, counts, way_out)
 
 
 def _writers(partial: Partial, vocab_size: int) -> dict[Split, TokenWriter]:
@@ -217,14 +237,17 @@ def _states(writers: dict[Split, TokenWriter]) -> dict[Split, Any]:
 
 
 def _write(
-    group: list[Chunk], tokenizer: Tokenizer, writers: dict[Split, TokenWriter], marked: bool
+    group: list[Chunk],
+    encoded: list[list[int]],
+    tokenizer: Tokenizer,
+    writers: dict[Split, TokenWriter],
+    marked: bool,
 ) -> int:
-    """Encode some chunks, each into the row of its split; return how many bytes they are.
+    """Write the ids of some chunks, each into the row of its split; return the bytes of the text.
 
     `marked`: whether to write down which of the tokens are learned, and where a row ends.
     """
     end = [] if tokenizer.eot is None else [tokenizer.eot]
-    encoded = tokenizer.encode_batch([chunk.text for chunk in group])
     total = 0
     for split, writer in writers.items():
         mine = [(c, ids) for c, ids in zip(group, encoded, strict=True) if c.split == split]

@@ -26,10 +26,12 @@ from gpt2lib.data.encode import complete
 from gpt2lib.data.mixture import Joined, Mixture, common_tokenizer
 from gpt2lib.data.packing import open_tokens
 from gpt2lib.data.sources import Corpus, load_corpus
+from gpt2lib.data.sources.borders import split_at_borders
 from gpt2lib.data.sources.corpus import digest
 from gpt2lib.data.token_files import FORMAT, INFO, TokenFile
 from gpt2lib.data.writer import partial_folder
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
+from gpt2lib.tokenizer.base import EOT
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import cache_dir, expand
 
@@ -45,6 +47,7 @@ UNREAD_AT_TIMES = {
         ("encoding", "encoding_errors"),
         "the text is not kept as characters of some encoding, or has a known one",
     ),
+    "special_tokens": "the text is prepared already, or its tokenizer has none",
     "cache": "the text is prepared already",
 }
 """Fields that some texts do not need, and why they are then not read."""
@@ -182,6 +185,7 @@ def _say_unread(config: DataConfig, corpora: Sequence[Corpus], *, learns: bool) 
     read |= {"cache"} if corpora else set()
     read |= {"val_fraction"} if not all(corpus.fixed_split for corpus in corpora) else set()
     read |= {"vocab_size"} if learns and config.tokenizer in ("auto", "bpe") else set()
+    read |= {"special_tokens"} if corpora and config.tokenizer != "char" else set()
     read |= {"source"} if config.mixture is None else set()
     default = DataConfig()
     for name in UNREAD_AT_TIMES:
@@ -227,7 +231,10 @@ def _prepare_mixture(
     _say_unread(config, list(corpora.values()), learns=tokenizer is None and found is None)
     if tokenizer is None and _is_learned(config):
         tokenizer = found or common_tokenizer(
-            config, list(corpora.values()), _cache(config), progress
+            config,
+            [_with_borders(config, corpus, None) for corpus in corpora.values()],
+            _cache(config),
+            progress,
         )
     for name, corpus in corpora.items():
         parts[name] = _prepare_corpus(wanted[name], corpus, None, progress, tokenizer)
@@ -258,6 +265,7 @@ def _prepare_corpus(
     """Prepare one source, or open what is there."""
     if tokenizer is None and not _is_learned(config):
         tokenizer = load_tokenizer(config.tokenizer)
+    corpus = _with_borders(config, corpus, tokenizer)
     if earlier == corpus.fingerprint:
         key = _key(config, corpus, tokenizer, share="")
         if counted := _found(_target(config, corpus, key), key, given=False):
@@ -298,6 +306,18 @@ def _open_source(
             f"{config.tokenizer}; set data.tokenizer to auto, or prepare the text again"
         )
     return prepared
+
+
+def _with_borders(config: DataConfig, corpus: Corpus, tokenizer: Tokenizer | None) -> Corpus:
+    """Return the documents as the text itself keeps them apart, if its special tokens count.
+
+    Without a tokenizer one is learned, which writes its end-of-text token as GPT-2's does.
+    """
+    if not config.special_tokens or corpus.example or config.tokenizer == "char":
+        return corpus
+    eot, special = (0, {EOT: 0}) if tokenizer is None else (tokenizer.eot, tokenizer.special)
+    borders = [written for written, token in special.items() if token == eot]
+    return split_at_borders(corpus, borders[0]) if borders else corpus
 
 
 def _is_learned(config: DataConfig) -> bool:

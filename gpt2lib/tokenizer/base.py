@@ -52,6 +52,11 @@ class Tokenizer(ABC):
     def fingerprint(self) -> str: ...
 
     @property
+    def special(self) -> dict[str, int]:
+        """The special tokens: what each is written as, and its id."""
+        return {} if self.eot is None else {EOT: self.eot}
+
+    @property
     def name(self) -> str:
         return "gpt2" if self.fingerprint == GPT2_FINGERPRINT else "bpe"
 

@@ -94,6 +94,15 @@ class FastBPE(Tokenizer):
             "is the only one"
         )
 
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """The special tokens: those added, and the end-of-text token wherever it stands."""
+        return self._added | {
+            symbol: token
+            for symbol, token in self._vocab.items()
+            if token == self.eot and token not in self._added.values()
+        }
+
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """Return the ids of a text."""
         return self.encode_batch([text], allow_special)[0]
@@ -161,7 +170,7 @@ class FastBPE(Tokenizer):
         """Write vocab.json, merges.txt and the files that transformers reads."""
         config = self._config
         if self.eot is not None:
-            eos = next(s for s, i in [*self._added.items(), *self._vocab.items()] if i == self.eot)
+            eos = next(written for written, token in self.special.items() if token == self.eot)
             config = {"bos_token": eos, **config, "eos_token": eos}
         vocab = {**self._vocab, **self._added}
         files.write(Path(folder), vocab, self.merges, self._inner, config, model_max_length)

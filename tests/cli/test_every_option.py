@@ -22,7 +22,7 @@ from gpt2lib.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
-ROWS = [verse(2, seed=i) + "é" * 3 for i in range(12)]
+ROWS = [verse(2, seed=i) + "é" * 3 + "<|endoftext|>" * (i == 1) + "love" for i in range(12)]
 DATA: dict[str, Any] = {
     "tokenizer": "char",
     "vocab_size": 270,
@@ -33,6 +33,7 @@ DATA: dict[str, Any] = {
     "streaming": True,
     "encoding": "latin-1",
     "encoding_errors": "skip",
+    "special_tokens": True,
     "mask_documents": True,
     "cache": "elsewhere",
 }

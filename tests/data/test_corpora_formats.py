@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt2lib.cli.train import parse
 from gpt2lib.config import DataConfig
 from gpt2lib.data import sources as corpora
 from gpt2lib.data.sources import corpus as corpus_module
@@ -437,6 +438,7 @@ def test_text_that_is_not_utf_8_in_a_table(tmp_path):
 PEAK = """
 import sys, time
 from pathlib import Path
+from gpt2lib.cli.train import parse
 from gpt2lib.config import DataConfig
 from gpt2lib.data.sources import load_corpus
 def peak():
@@ -733,3 +735,26 @@ def test_a_relative_path_is_looked_for_here_and_a_long_name_is_named(tmp_path, m
         load("none.txt")
     with pytest.raises(UserError, match=r"'To be or .*… cannot be a file .* 255 bytes, .* 300"):
         load("To be or not" * 25)
+
+
+def test_an_encoding_for_each_file(tmp_path, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "old").mkdir()
+    for name, encoding in (("a.txt", "utf-8"), ("b.lat.txt", "cp1252"), ("old/c.txt", "koi8-r")):
+        text = {"cp1252": "The café is closed today", "koi8-r": "Я тут"}.get(encoding, "naïve")
+        (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(
+        UserError, match=r"one of several files, --data.encoding '\{b.lat.txt: latin-1\}'"
+    ):
+        list(load(tmp_path).train())
+    each = {"*.lat.txt": "cp1252", "old/*": "koi8-r", "*.none": "ascii"}
+    corpus = load(tmp_path, encoding=each, val_fraction=0.0)
+    assert list(corpus.train()) == ["naïve", "The café is closed today", "Я тут"]
+    assert "read 1 as utf-8, 1 as cp1252, 1 as koi8-r" in caplog.text
+    assert "is ascii for '*.none', but nothing reads it" in caplog.text
+    prints = {load(tmp_path, encoding=e).fingerprint for e in (each, each | {"a.*": "latin-1"})}
+    assert len(prints) == 2
+    assert parse(["smoke", "--data.encoding", "{'*.lat.txt': cp1252}"])[1].data.encoding == {
+        "*.lat.txt": "cp1252"
+    }
+    assert parse(["smoke", "--data.encoding", "437"])[1].data.encoding == "437"

@@ -16,7 +16,7 @@ KNOWN = {
 ERRORS = "--data.encoding_errors replace puts U+FFFD in its place, skip leaves it out"
 
 
-def way_out(head: bytes, near: bytes, at: int, encoding: str) -> str:
+def way_out(head: bytes, near: bytes, at: int, encoding: str, name: str) -> str:
     """Return what to do about a file in which a byte is no text.
 
     Args:
@@ -24,6 +24,7 @@ def way_out(head: bytes, near: bytes, at: int, encoding: str) -> str:
         near: bytes around the bad one.
         at: where in `near` the bad one is.
         encoding: in which the file was read.
+        name: the file's, by which it can be told from others.
     """
     what = next((said for magic, said in KNOWN.items() if head.startswith(magic)), None)
     if what is not None or head[257:262] == b"ustar":
@@ -36,12 +37,12 @@ def way_out(head: bytes, near: bytes, at: int, encoding: str) -> str:
     if bad * 20 <= good:
         more = f", but for {bad - 1} more nearby" if bad > 1 else ""
         return f"the rest is {encoding}{more}, so the byte is damaged: mend it, or {ERRORS}"
-    name, *others = _likely(near)
-    here = bytes(near[max(0, at - 12) : at + 12]).decode(name, "replace")
-    said = f"it would read {' '.join(here.split())!r} as {name}: --data.encoding {name}"
-    if bad == 1:
-        return f"{said}; if that is wrong, {ERRORS}"
-    return f"{said}; if that is wrong, try {' or '.join(others)}" if others else said
+    likely, *others = _likely(near)
+    here = bytes(near[max(0, at - 12) : at + 12]).decode(likely, "replace")
+    said = f"it would read {' '.join(here.split())!r} as {likely}: --data.encoding {likely}"
+    others = [ERRORS] if bad == 1 else [f"try {' or '.join(others)}"] * bool(others)
+    said += "".join(f"; if that is wrong, {other}" for other in others)
+    return f"{said}; for this one of several files, --data.encoding '{{{name}: {likely}}}'"
 
 
 def _wide(head: bytes) -> str:

@@ -262,4 +262,4 @@ def _way_out(path: Path, encoding: str, offset: int) -> str:
         while near and start + len(near) <= offset:  # a compressed file can only be read through
             start, near = start + len(near), file.read(PART)
     first = max(0, offset - start - SAMPLE // 2)
-    return way_out(head, near[first : first + SAMPLE], offset - start - first, encoding)
+    return way_out(head, near[first : first + SAMPLE], offset - start - first, encoding, path.name)

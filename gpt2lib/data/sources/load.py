@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from glob import iglob
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from gpt2lib.config import DataConfig
 from gpt2lib.data.sources import files
 from gpt2lib.data.sources.corpus import Corpus, Documents, digest
+from gpt2lib.data.sources.source_file import Encoding, SourceFile, encoding_of, say_encodings
 from gpt2lib.data.sources.split_names import by_name
-from gpt2lib.data.sources.templates import Template, shown, template_for
+from gpt2lib.data.sources.templates import shown
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.files import expand, printable
 
@@ -90,7 +90,7 @@ def corpus_from_files(
     paths: Sequence[Path],
     name: str,
     column: str = "auto",
-    encoding: str = "utf-8",
+    encoding: Encoding = "utf-8",
     val_fraction: float = 0.1,
     val_paths: Sequence[Path] | None = None,
     licence: str = "the user's own text",
@@ -105,7 +105,7 @@ def corpus_from_files(
         paths: the files, in order.
         name: what to call them in messages.
         column: the column or key of tables that holds the text; see `columns.choose`.
-        encoding: of text, JSON and CSV.
+        encoding: of text, JSON and CSV; or patterns of names, and the encoding of each.
         val_fraction: share of the bytes held out.
         val_paths: files whose documents are held out instead.
         licence: under which terms the text may be used.
@@ -116,103 +116,63 @@ def corpus_from_files(
         UserError: if they hold no text, or the column cannot be found. Reading raises it for what
             is damaged further on.
     """
-    train, val = ([p for p in some if p.stat().st_size > 0] for some in (paths, val_paths or ()))
+    train, val = (
+        [
+            SourceFile(p, encoding_of(p, encoding), errors, template or column, bool(template))
+            for p in some
+            if p.stat().st_size > 0
+        ]
+        for some in (paths, val_paths or ())
+    )
     every = [*train, *val]
     if not every:
         what = "is empty" if len(paths) == 1 else f"has {len(paths)} files, all empty"
         raise UserError(f"{name} {what} (0 bytes); give a file with text")
-    hashes = [files.sha256(path) for path in every]
-    how = (encoding, errors)
-    read_as = encoding if errors == "strict" else f"{encoding} {errors}"
-    wanted = column if template is None else template
-    columns = {
-        path: _column(path, wanted, *how, template is not None) for path in every if _reader(path)
-    }
-    names = {c for c in columns.values() if isinstance(c, str)}
-    if column == "auto" and (chosen := sorted(names)):
-        _log.info("%s: the text is in the column %s", name, " or ".join(map(repr, chosen)))
-    for path in every if errors != "strict" else ():
-        if files.is_encoded(path):
-            files.say_errors(path, *how)
-    counted: set[Path] = set()
+    say_encodings(name, every, encoding)
+    columns = sorted({file.column for file in every if isinstance(file.column, str)})
+    if column == "auto" and columns:
+        _log.info("%s: the text is in the column %s", name, " or ".join(map(repr, columns)))
 
-    def read(some: Sequence[Path]) -> Documents:
-        return lambda: (d for p in some for d in _documents(p, columns.get(p), *how, counted))
+    def read(some: Sequence[SourceFile]) -> Documents:
+        return lambda: (document for file in some for document in file.documents())
 
     if (first := next(read(train)(), None)) is None:
-        which = next((f"the column {c!r} of {name}" for c in names), name)
+        which = f"the column {columns[0]!r} of {name}" if columns else name
         raise UserError(f"{which} holds no text; give at least one document that is not empty")
-    border = "" if val_paths is None else str(len(train))
-    kinds = [f"{files.kind_of(p)} {columns[p]}" if columns.get(p) else "text" for p in every]
-    example = shown(list(first)) if template is not None and columns else ""
-    origin = ", ".join(path.name for path in every[:3]) + (", …" if len(every) > 3 else "")
+    tables = any(file.is_table for file in every)
+    example = shown(list(first)) if template is not None and tables else ""
+    names = [file.path.name for file in every]
     return Corpus(
         printable(name),
-        digest("files", read_as, border, *kinds, *hashes),
+        _fingerprint(every, None if val_paths is None else len(train), encoding),
         licence,
-        printable(origin),
+        printable(", ".join(names[:3]) + (", …" if len(names) > 3 else "")),
         read(train),
         None if val_paths is None else read(val),
         val_fraction,
-        files.text_size(every),
+        files.text_size([file.path for file in every]),
         n_files=len(every),
-        copies=len({*hashes[: len(train)]} & {*hashes[len(train) :]}),
-        reads=("template" if example else "column",) * bool(columns)
-        + ("encoding", "encoding_errors") * any(map(files.is_encoded, every)),
+        copies=len({file.sha256 for file in train} & {file.sha256 for file in val}),
+        reads=("template" if example else "column",) * tables
+        + ("encoding", "encoding_errors") * any(files.is_encoded(file.path) for file in every),
         example=example,
     )
 
 
-def _reader(path: Path) -> Any:
-    """Return the module that reads a table (see `columns`); None for a text file."""
-    name = files.TABLES.get(files.kind_of(path))
-    return name and importlib.import_module(f"gpt2lib.data.sources.{name}")
-
-
-def _column(
-    path: Path, wanted: str, encoding: str, errors: str, is_template: bool
-) -> str | Template | None:
-    """Return the column or the template to read of a table, or None if there are no rows at all."""
-    from gpt2lib.data.sources.columns import choose
-
-    kinds = _reader(path).kinds(path, encoding, errors)
-    find: Any = template_for if is_template else choose
-    return find(kinds, wanted, str(path)) if kinds else None
-
-
-def _documents(
-    path: Path, column: str | Template | None, encoding: str, errors: str, counted: set[Path]
-) -> Iterator[Iterable[str]]:
-    """Iterate over the documents of one file, none empty; say once how many rows have none."""
-    reader = _reader(path)
-    if reader is None:
-        yield from files.text_documents(path, encoding, errors)
-    elif column is not None:
-        n_rows = n_missing = 0
-        found: Iterator[Any]
-        if isinstance(column, Template):
-            what = "a field is null or the answer empty"
-            rows = reader.rows(path, encoding, errors)
-            found = (column.fill(row, where) or None for where, row in rows)
-        else:
-            what = f"{column!r} is null"
-            texts = reader.texts(path, column, encoding, errors)
-            found = (text and (text,) for text in texts)
-        for document in found:
-            n_rows, n_missing = n_rows + 1, n_missing + (document is None)
-            if document:
-                yield document
-        if n_missing and path not in counted:
-            counted.add(path)
-            said = "%s: %s in %d of %d rows, which are left out"
-            _log.warning(said, path, what, n_missing, n_rows)
+def _fingerprint(every: Sequence[SourceFile], n_train: int | None, encoding: Encoding) -> str:
+    """Return what tells these files, read in this way and split after `n_train`, from others."""
+    errors = "" if every[0].errors == "strict" else f" {every[0].errors}"
+    each = encoding if isinstance(encoding, str) else " ".join(file.encoding for file in every)
+    border = "" if n_train is None else str(n_train)
+    kinds, hashes = ([getattr(file, what) for file in every] for what in ("kind", "sha256"))
+    return digest("files", each + errors, border, *kinds, *hashes)
 
 
 def documents(
     source: str,
     *,
     column: str = "auto",
-    encoding: str = "utf-8",
+    encoding: str | dict[str, str] = "utf-8",
     split: Literal["train", "val", "all"] = "all",
 ) -> Iterator[str]:
     """Iterate over the documents of a source; `all` yields those to train on, then the others.
