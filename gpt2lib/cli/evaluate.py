@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpt2lib.cli.terminal import print_json, print_table, scores_table
-from gpt2lib.cli.trained import Trained, load_model
-from gpt2lib.config import DataConfig, TrainConfig, load_config
+from gpt2lib.cli.trained import Trained, load_model, run_of, text_of_run
+from gpt2lib.config import DataConfig, TrainConfig
 from gpt2lib.config.schema import with_changes
 from gpt2lib.utils.errors import UserError
-from gpt2lib.utils.formats import read_json
 
 if TYPE_CHECKING:
     from gpt2lib.data import TokenFile
@@ -81,7 +79,7 @@ def _score(
     from gpt2lib.training.evaluation import score
 
     folder = resolve(options.run)
-    tokenizer, run = load_tokenizer_for(folder), _run_of(folder)
+    tokenizer, run = load_tokenizer_for(folder), run_of(folder)
     # Whether a token sees other documents, and which are scored, is the model's affair.
     as_trained = ("mask_documents", "template")
     masked = {} if run is None else {f"data.{n}": getattr(run.data, n) for n in as_trained}
@@ -93,7 +91,10 @@ def _score(
         raise UserError(f"{options.run} does not say what it was trained on; give --data SOURCE")
     else:
         data = TrainConfig.from_dict(with_changes(run.to_dict(), changes)).data
-        tokens = _held_out(run.replace(data=data), folder, tokenizer)
+        prepared = text_of_run(run.replace(data=data), folder, tokenizer)
+        if prepared.val is None:
+            raise UserError(f"nothing of {prepared.train.name} was held out; give --data SOURCE")
+        tokens = prepared.val
     tokens.check_tokenizer(tokenizer.fingerprint)
     eot = masking_eot(data, tokenizer)
     model, weights = load_model(options, folder, many_rows=True)
@@ -101,40 +102,6 @@ def _score(
         model, tokens, model.config.block_size, options.batch_size, eot=eot, end=tokenizer.eot
     )
     return scores, tokens.name, {"weights": weights, "mask_documents": data.mask_documents}
-
-
-def _run_of(folder: Path) -> TrainConfig | None:
-    """Return the settings of the run that a checkpoint folder lies in, if it lies in one."""
-    path = folder.parent.parent / "config.yaml"
-    lies_in_one = folder.parent.name == "checkpoints" and path.is_file()
-    return load_config(str(path)) if lies_in_one else None
-
-
-def _held_out(run: TrainConfig, folder: Path, tokenizer: Tokenizer) -> TokenFile:
-    """Open the held-out text of the run that a checkpoint folder belongs to.
-
-    Raises:
-        UserError: if there is none, or the text is not the one that the run was trained on: what
-            is held out of another may have been trained on.
-    """
-    from gpt2lib.data import prepare
-    from gpt2lib.data.sources import found_from
-    from gpt2lib.runs.checkpoint import STATE
-
-    learned = run.init_from is None and run.data.tokenizer in ("auto", "bpe", "char")
-    theirs = str(read_json(folder / STATE).get("source"))
-    data = run.data.replace(source=found_from(folder.parent.parent, run.data.source))
-    prepared = prepare(data, tokenizer=None if learned else tokenizer, earlier=theirs)
-    now = prepared.train.header.source
-    if theirs != now:
-        raise UserError(
-            f"{prepared.train.name} is not the text that {folder} was trained on: its fingerprint "
-            f"is {now[:12]}, the run's {theirs[:12]}. Put the old text back, or score any text as "
-            "it is with --data SOURCE"
-        )
-    if prepared.val is None:
-        raise UserError(f"nothing of {prepared.train.name} was held out; give --data SOURCE")
-    return prepared.val
 
 
 def _other_text(data: DataConfig, tokenizer: Tokenizer) -> TokenFile:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import os
 import random
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gpt2lib.cli.trained import Trained, load_model
+from gpt2lib.cli.trained import Trained, load_model, run_of, text_of_run
 from gpt2lib.utils.errors import UserError
 
 
@@ -26,6 +28,9 @@ class Generate(Trained):
         past_block: when the context is full: go on from its last half, or refuse at the start.
         seed: makes the text repeatable; else it differs each time.
         stop: end before this text; may be given several times.
+        show_copied: mark what of the new text stands, byte for byte, in the text that the run was
+            trained on; it is shown when it is complete.
+        copied_bytes: length from which on a stretch counts as copied.
     """
 
     usage = "RUN --prompt TEXT [options]"
@@ -40,9 +45,12 @@ class Generate(Trained):
     past_block: Literal["reread", "refuse"] = "reread"
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    show_copied: bool = False
+    copied_bytes: int = 50
 
     def __post_init__(self) -> None:
         self.check_at_least_one("max_new_tokens")
+        self.check_at_least_one("copied_bytes")
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise UserError(f"--seed must be from 0 to 2**63 - 1, not {self.seed}")
 
@@ -50,13 +58,47 @@ class Generate(Trained):
 def generate(argv: list[str]) -> int:
     """Run `gpt2lib generate RUN --prompt TEXT`."""
     options, _ = Generate.read(argv)
+    search = _search(options) if options.show_copied else None
     text = _continuation(options)
+    if search is not None:
+        print(options.prompt + search("".join(text)))
+        return 0
     first = next(text, "")  # so that whatever is wrong is said before anything is printed
     print(options.prompt + first, end="", flush=True)
     for piece in text:
         print(piece, end="", flush=True)
     print()
     return 0
+
+
+def _search(options: Generate) -> Callable[[str], str]:
+    """Open the text of the run; return what marks in new text what is copied, and says how much.
+
+    With it stands what the held-out text has in common with the text trained on: no one copied it.
+    """
+    from gpt2lib.generation.copied import find_copied, text_of
+    from gpt2lib.hub import load_tokenizer_for, resolve
+
+    folder = resolve(options.run)
+    run, tokenizer = run_of(folder), load_tokenizer_for(folder)
+    if run is None:
+        raise UserError(
+            f"--show_copied looks into the text of a run, and {options.run} does not say what it "
+            "was trained on"
+        )
+    prepared = text_of_run(run, folder, tokenizer)
+
+    def marked(text: str) -> str:
+        held_out = b"" if prepared.val is None else next(text_of(prepared.val, tokenizer, 1 << 12))
+        samples = [text.encode(), held_out]
+        train = text_of(prepared.train, tokenizer)
+        new, val = find_copied(samples, train, options.copied_bytes)
+        colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        shown = new.painted("\x1b[30;43m", "\x1b[0m") if colours else new.painted()
+        scale = f" (of held-out text {val.share:.1%})" if held_out else ""
+        return f"{shown}\n\n{new.about()}{scale}"
+
+    return marked
 
 
 def _continuation(options: Generate) -> Iterator[str]:

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpt2lib.cli.terminal import Options
+from gpt2lib.config import TrainConfig, load_config
+from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.formats import read_json
 
 if TYPE_CHECKING:
+    from gpt2lib.data import Prepared
     from gpt2lib.model.gpt import GPT
+    from gpt2lib.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -50,3 +55,33 @@ def load_model(options: Trained, folder: Path, many_rows: bool) -> tuple[GPT, st
     if slow := slower_than_fp32(model, weights, many_rows):
         logger.warning("%s", slow)
     return model if weights == "fp32" else for_decoding(model, weights), weights
+
+
+def run_of(folder: Path) -> TrainConfig | None:
+    """Return the settings of the run that a checkpoint folder lies in, if it lies in one."""
+    path = folder.parent.parent / "config.yaml"
+    lies_in_one = folder.parent.name == "checkpoints" and path.is_file()
+    return load_config(str(path)) if lies_in_one else None
+
+
+def text_of_run(run: TrainConfig, folder: Path, tokenizer: Tokenizer) -> Prepared:
+    """Open the text of the run that a checkpoint folder belongs to.
+
+    Raises:
+        UserError: if it is not the one that the run was trained on: what is held out of another
+            may have been trained on.
+    """
+    from gpt2lib.data import prepare
+    from gpt2lib.runs.checkpoint import STATE
+
+    learned = run.init_from is None and run.data.tokenizer in ("auto", "bpe", "char")
+    theirs = str(read_json(folder / STATE).get("source"))
+    prepared = prepare(run.data, tokenizer=None if learned else tokenizer, earlier=theirs)
+    now = prepared.train.header.source
+    if theirs != now:
+        raise UserError(
+            f"{prepared.train.name} is not the text that {folder} was trained on: its fingerprint "
+            f"is {now[:12]}, the run's {theirs[:12]}. Put the old text back, or score any text as "
+            "it is with --data SOURCE"
+        )
+    return prepared
