@@ -44,7 +44,7 @@ def config(text: Path, **changes: Any) -> TrainConfig:
         "sample_tokens": 3,
     }
     for name, value in changes.items():
-        values[name] = {**values[name], **value} if isinstance(value, dict) else value
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     return TrainConfig.from_dict(values)
 
 

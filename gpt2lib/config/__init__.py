@@ -4,7 +4,7 @@ A configuration is checked when it is made, so one that exists is one that can b
 name both numbers. `to_dict` and `from_dict` are exact inverses, in JSON as in YAML.
 """
 
-from gpt2lib.config.model import IGNORE, SIZES, GPTConfig
+from gpt2lib.config.model import IGNORE, SIZES, GPTConfig, MethodConfig
 from gpt2lib.config.presets import PRESETS, load_config, preset_names, preset_path
 from gpt2lib.config.training import DataConfig, OptimConfig, TrainConfig
 
@@ -14,6 +14,7 @@ __all__ = [
     "SIZES",
     "DataConfig",
     "GPTConfig",
+    "MethodConfig",
     "OptimConfig",
     "TrainConfig",
     "load_config",

@@ -1,4 +1,4 @@
-"""The shape of a model, and what cannot work refused.
+"""The shape of a model, and which of its parameters train; what cannot work is refused.
 
 Every field has a default and a line of documentation that `gpt2lib train --help all` shows.
 """
@@ -168,3 +168,47 @@ class GPTConfig(Config):
                 f"unknown model size {name!r}; there are {', '.join(SIZES)}{nearest(name, SIZES)}"
             )
         return cls(**{**SIZES[name], **changes})
+
+
+LORA_TARGETS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+"""The linear layers of a block."""
+
+
+@dataclass(frozen=True)
+class MethodConfig(Config):
+    """Which parameters of the model of init_from are trained on.
+
+    Attributes:
+        name: full (all of them), last-k (the last blocks and the last norm), lora (low-rank
+            matrices beside the linear layers, which stay as they are), head (the output head and
+            the last norm), or norms (the gains and biases of all layer norms).
+        k: how many blocks last-k trains.
+        rank: of the matrices of lora.
+        alpha: what lora adds is multiplied by alpha / rank.
+        dropout: probability of dropping what the matrices of lora read, in training only.
+        targets: the linear layers of a block that get matrices of lora.
+
+    Reference: Hu et al. 2021 (lora); Howard and Ruder 2018, section 3.2 (last blocks first); Zhao
+    et al. 2023, "Tuning LayerNorm in Attention" (norms).
+    """
+
+    name: Literal["full", "last-k", "lora", "head", "norms"] = "full"
+    k: int = 1
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = LORA_TARGETS
+
+    def __post_init__(self) -> None:
+        in_range(self, "k", "rank", least=1, most=2**16)
+        in_range(self, "dropout", least=0, below=1)
+        if not 0 < self.alpha < math.inf:
+            raise UserError(f"alpha must be above 0, not {self.alpha}")
+        if not self.targets:
+            raise UserError(f"targets is empty; name layers, such as {', '.join(LORA_TARGETS)}")
+
+    def unused(self) -> list[str]:
+        """Return the fields that were set, but that this method does not read."""
+        silent = [] if self.name == "last-k" else ["k"]
+        silent += [] if self.name == "lora" else ["rank", "alpha", "dropout", "targets"]
+        return self.not_default(*silent)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gpt2lib.config.model import GPTConfig
+from gpt2lib.config.model import GPTConfig, MethodConfig
 from gpt2lib.config.schema import Config, in_range
 from gpt2lib.utils.errors import UserError
 
@@ -157,6 +157,7 @@ class TrainConfig(Config):
         model: the shape of the model.
         data: which text, and how it becomes tokens.
         optim: the optimiser and its learning rates.
+        method: which parameters of the model of init_from train.
         steps: optimiser updates.
         batch_size: sequences in one update, over all processes.
         micro_batch: sequences in one forward pass of one process; batch_size must be a multiple
@@ -175,6 +176,8 @@ class TrainConfig(Config):
         eval_batches: batches of batch_size sequences in an evaluation while training; the last
             evaluation is on all held-out text.
         save_every: steps between checkpoints; one is always written at the end.
+        patience: the run ends after so many evaluations in a row without a lower held-out loss;
+            null trains all steps.
         keep: how many of the newest checkpoints are kept.
         keep_best: whether the checkpoint with the lowest held-out loss is kept as well.
         trackers: where to report beside metrics.jsonl: tensorboard, wandb, trackio, mlflow.
@@ -188,6 +191,7 @@ class TrainConfig(Config):
     model: GPTConfig = field(default_factory=GPTConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
     steps: int = 1000
     batch_size: int = 16
     micro_batch: int | Literal["auto"] | None = None
@@ -201,6 +205,7 @@ class TrainConfig(Config):
     eval_every: int = 250
     eval_batches: int = 20
     save_every: int = 500
+    patience: int | None = None
     keep: int = 2
     keep_best: bool = True
     trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
@@ -209,7 +214,7 @@ class TrainConfig(Config):
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        in_range(self, "steps", "micro_batch", "keep", least=1)
+        in_range(self, "steps", "micro_batch", "keep", "patience", least=1)
         in_range(self, "eval_every", "eval_batches", "save_every", least=1)
         in_range(self, "batch_size", least=1, most=2**20)
         in_range(self, "sample_tokens", least=0, most=2**20)
@@ -219,6 +224,11 @@ class TrainConfig(Config):
             raise UserError(f"spike_threshold must be above 0, not {self.spike_threshold}")
         if self.precision == "fp16" and self.device == "cpu":
             raise UserError("precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
+        if self.method.name != "full" and self.init_from is None:
+            raise UserError(
+                f"method {self.method.name} trains a part of a trained model, and there is none; "
+                "name one with init_from"
+            )
         if not self.sample_prompt and self.sample_tokens:
             raise UserError("sample_prompt is empty; give at least one character, such as '\\n'")
 
@@ -228,6 +238,8 @@ class TrainConfig(Config):
         found = {f"model.{name}": why for name in self.model.unused()}
         of_optim = f"optim.name is {self.optim.name}, optim.decay_share {self.optim.decay_share:g}"
         found |= {f"optim.{name}": of_optim for name in self.optim.unused()}
+        of_method = f"method.name is {self.method.name}"
+        found |= {f"method.{name}": of_method for name in self.method.unused()}
         silent = () if self.sample_tokens else ("sample_prompt",)
         return found | dict.fromkeys(self.not_default(*silent), "sample_tokens is 0")
 

@@ -13,7 +13,7 @@ Reference: Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022, appendix B.
 
 from __future__ import annotations
 
-from gpt2lib.config import GPTConfig
+from gpt2lib.config import GPTConfig, MethodConfig
 
 BYTES = 4
 """Of a number in float32: weights, gradients and moments stay so in every precision."""
@@ -42,6 +42,27 @@ def parameter_parts(config: GPTConfig) -> dict[str, int]:
 def count_parameters(config: GPTConfig) -> int:
     """Count all parameters, a tied one once: 124,439,808 for GPT-2 small."""
     return sum(parameter_parts(config).values())
+
+
+def count_trained(config: GPTConfig, method: MethodConfig) -> int:
+    """Count the parameters that a method of fine-tuning trains."""
+    d, parts = config.n_embd, parameter_parts(config)
+    last_norm = (d + config.bias * d) * ("layer_norm" not in config.without)
+    block = (parts["attention"] + parts["MLP"] + parts["layer norms"] - last_norm) // config.n_layer
+    kv = 2 * config.kv_heads * config.head_size
+    widths = {  # of what a layer reads and makes, together
+        "attn.c_attn": d + d + kv,
+        "attn.c_proj": 2 * d,
+        "mlp.c_fc": 5 * d,
+        "mlp.c_proj": 5 * d,
+    }
+    return {
+        "full": sum(parts.values()),
+        "last-k": method.k * block + last_norm,
+        "head": config.vocab_size * d + last_norm,
+        "norms": parts["layer norms"],
+        "lora": config.n_layer * method.rank * sum(widths.get(t, 0) for t in set(method.targets)),
+    }[method.name]
 
 
 def forward_flops(config: GPTConfig) -> dict[str, int]:
@@ -95,15 +116,21 @@ def _block_flops(config: GPTConfig, layer: int) -> int:
     return same // config.n_layer + 2 * 2 * _keys(config, layer) * config.n_embd
 
 
-def memory(config: GPTConfig, muon: bool = False) -> dict[str, int]:
+def memory(
+    config: GPTConfig, muon: bool = False, method: MethodConfig | None = None
+) -> dict[str, int]:
     """Count the bytes that grow with the number of parameters alone; activations come on top.
 
     AdamW keeps two moments a parameter, Muon one. A checkpoint is the weights and the moments.
+    Where only a part of the parameters trains, the others have neither gradients nor moments.
 
     Args:
         config: the shape of the model.
         muon: whether Muon steps the matrices of the blocks.
+        method: of fine-tuning; None is full.
     """
+    if method is not None and method.name != "full":
+        return _memory_of_a_part(config, method)
     parts = parameter_parts(config.replace(bias=False))
     by_muon = parts["attention"] + parts["MLP"] if muon else 0  # matrices of the blocks
     weights = BYTES * count_parameters(config)
@@ -113,6 +140,18 @@ def memory(config: GPTConfig, muon: bool = False) -> dict[str, int]:
         "gradients": weights,
         "optimizer": optimizer,
         "checkpoint": weights + optimizer,
+    }
+
+
+def _memory_of_a_part(config: GPTConfig, method: MethodConfig) -> dict[str, int]:
+    """Count the same where some parameters are frozen."""
+    trained, weights = BYTES * count_trained(config, method), BYTES * count_parameters(config)
+    own = trained if method.name == "lora" else 0  # matrices beside the weights
+    return {
+        "weights": weights + own,
+        "gradients": trained,
+        "optimizer": 2 * trained,
+        "checkpoint": (own or weights) + 2 * trained,
     }
 
 

@@ -87,7 +87,7 @@ class UpdateMemory:
 
     def largest(self, available: int) -> int:
         """Return the largest divisor of the share that fits into so many bytes, or 0."""
-        state = memory(self.config.model, self.config.optim.name == "muon")
+        state = memory(self.config.model, self.config.optim.name == "muon", self.config.method)
         if (state["weights"] + state["optimizer"]) // self.shards > available:
             return 0  # whatever the micro-batch is
         sizes = divisors(self.share)
@@ -102,25 +102,29 @@ def gpu_update(
     C, L, T, N = model.n_embd, model.n_layer, model.block_size, size * model.block_size
     width, muon = WIDTH[config.precision], config.optim.name == "muon"
     lowered, later = width < BYTES, size < share  # later: gradients of a micro-batch before it
-    states, outside = memory(model, muon), BYTES * count_parameters(model.replace(n_layer=0))
-    weights, stream = states["weights"], BYTES * N * C
+    states = memory(model, muon, config.method)
+    outside = BYTES * count_parameters(model.replace(n_layer=0))
+    weights, trained, stream = states["weights"], states["gradients"], BYTES * N * C
     block, head = (weights - outside) // max(1, L), BYTES * C * model.vocab_size
+    reached = min(L, config.method.k) if config.method.name == "last-k" else L  # by the gradient
+    of_head = head if config.method.name in ("full", "head") else 0  # its gradient
 
     kept = _kept_by_block(config, size) + lowered * block // 2  # and its weights in 16 bits
     again = len(range(0, L, every)) if every else 0  # blocks that keep their input only
-    activations = (L - again) * kept + (again + 2) * stream
+    again = min(again, reached)
+    activations = (reached - again) * kept + (again + 2) * stream
     activations += size * T**2 * config.data.mask_documents
     chunks = max(1, -(-N * model.vocab_size // CHUNK))  # of about equal size
     logits = -(-N // chunks) * model.vocab_size
     chunk = width * logits + (max(2 * BYTES * logits, head) if lowered else BYTES * logits)
-    loss = stream + head + chunk + lowered * (again * block + stream) // 2
+    loss = stream + of_head + chunk + lowered * (again * block + stream) // 2
     passed_on = stream + 5 * N * C * width  # gradients on their way through a block
     redone = kept - stream if every and (L - 1) % every == 0 else 0
     at_once = min(4 * C**2 * L, max(MUON_AT_ONCE, 4 * C**2)) if muon else 0
 
-    summed = weights // (1 if later else shards)  # gradients, when all are there
-    copies = weights if processes > 1 and shards == 1 else 0
-    first = copies + weights * later
+    summed = trained // (1 if later else shards)  # gradients, when all are there
+    copies = trained if processes > 1 and shards == 1 else 0
+    first = copies + trained * later
     gathered = 0
     if shards > 1:  # what is outside of the blocks, two blocks, one of them twice, what is sent
         gathered = outside + min(3, L) * block + max(outside, block) * (1 if later else 3)
@@ -139,9 +143,11 @@ def gpu_update(
     step["optimizer"] += at_once * (BYTES + 3 * width)  # Muon works on copies
     return {
         "loss": at(gradients=first, activations=activations, loss=loss),
-        "backward pass": at(gradients=first + head, activations=activations + passed_on + redone),
+        "backward pass": at(
+            gradients=first + of_head, activations=activations + passed_on + redone
+        ),
         "end of the backward pass": at(
-            gradients=summed + copies - block // shards, activations=kept + passed_on
+            gradients=summed + copies - min(block, trained) // shards, activations=kept + passed_on
         ),
         "Muon's step" if muon else "AdamW's step": step,
     }

@@ -113,6 +113,24 @@ def check_licence(licence: str | None) -> str:
     return written
 
 
+def adapter_card(name: str, base: str) -> str:
+    """Write the card of LoRA's matrices alone.
+
+    Args:
+        name: what to call them.
+        base: what PEFT loads under them.
+    """
+    import yaml
+
+    front = {"library_name": "peft", "pipeline_tag": "text-generation", "base_model": base}
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\nMatrices of LoRA (Hu et "
+        f"al. 2021) for {base}, of no use without it:\n\n```python\nfrom peft import "
+        f'AutoPeftModelForCausalLM\n\nmodel = AutoPeftModelForCausalLM.from_pretrained("{name}")\n'
+        "```\n"
+    )
+
+
 def model_card(
     name: str, model: GPT, architecture: str, known: History | None, licence: str | None
 ) -> str:

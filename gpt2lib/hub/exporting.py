@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt2lib.hub.card import check_licence, history, model_card
+from gpt2lib.hub.adapters import is_adapter
+from gpt2lib.hub.card import adapter_card, check_licence, history, model_card
 from gpt2lib.hub.families import FAMILIES, choose
 from gpt2lib.hub.family import special_tokens
 from gpt2lib.hub.find import resolve
 from gpt2lib.hub.loading import load_pretrained, load_tokenizer_for
-from gpt2lib.runs.checkpoint import MODEL, write_tensors
+from gpt2lib.runs.checkpoint import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    MODEL,
+    read_tensors,
+    write_tensors,
+)
 from gpt2lib.tokenizer import CharTokenizer
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import MANIFEST, atomic_folder, expand, printable, write_text
@@ -64,7 +71,39 @@ def export(
     return folder
 
 
-def _check_target(folder: Path, overwrite: bool) -> None:
+def export_adapter(
+    source: str | Path, folder: str | Path, *, base: str, overwrite: bool = False
+) -> Path:
+    """Write LoRA's matrices of a run alone, as a folder that PEFT opens beside its base.
+
+    Args:
+        source: a run with method lora, or a checkpoint of one.
+        folder: the folder to make.
+        base: what PEFT is to load under them: a hub name, or an exported folder.
+        overwrite: replace an earlier export there; other folders are never replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: if the source has no adapter, or the folder is in use or cannot be written.
+    """
+    folder, origin = expand(folder), resolve(source)
+    if not is_adapter(origin):
+        raise UserError(f"{source} has no adapter: method lora makes one; `export` writes a model")
+    _check_target(folder, overwrite, ADAPTER_CONFIG)
+    said = {**read_json(origin / ADAPTER_CONFIG), "base_model_name_or_path": base}
+    tokenizer = load_tokenizer_for(origin)
+    with atomic_folder(folder) as target:
+        write_json(target / ADAPTER_CONFIG, said)
+        write_tensors(target / ADAPTER, read_tensors(origin / ADAPTER))
+        tokenizer.save(target)
+        write_text(target / "README.md", adapter_card(folder.name, base))
+    (folder / MANIFEST).unlink()
+    return folder
+
+
+def _check_target(folder: Path, overwrite: bool, proof: str = "config.json") -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -73,8 +112,8 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"{folder} exists and is not empty; choose another folder")
-    config = folder / "config.json"
-    if not (config.is_file() and "model_type" in read_json(config)):
+    config = folder / proof
+    if not (config.is_file() and {"model_type", "peft_type"} & read_json(config).keys()):
         raise UserError(
             f"{folder} is no transformers folder, so it is not overwritten; give another folder, "
             "or delete it yourself"

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt2lib.config import preset_names
 from gpt2lib.hub import nanogpt
+from gpt2lib.hub.adapters import is_adapter
 from gpt2lib.runs import checkpoint
 from gpt2lib.utils.errors import UserError, nearest
 from gpt2lib.utils.files import MANIFEST, expand, verify
@@ -63,6 +64,8 @@ def _checked(folder: Path) -> Path:
     sealed = (folder / MANIFEST).exists()
     if sealed:  # ours, whatever a damaged config.json may say now
         verify(folder)
+    if is_adapter(folder):
+        return folder
     config = folder / "config.json"
     if not config.exists() and (folder / nanogpt.FILE).is_file():
         return folder / nanogpt.FILE

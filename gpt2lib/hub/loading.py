@@ -10,13 +10,14 @@ from torch import nn
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.hub import nanogpt
+from gpt2lib.hub.adapters import Adapter, is_adapter, merge_into, read_adapter
 from gpt2lib.hub.families import FAMILIES
 from gpt2lib.hub.family import Family, Tensors, without_wrappers
 from gpt2lib.hub.find import INDEX, WEIGHTS, is_ours, resolve
 from gpt2lib.model.gpt import GPT
 from gpt2lib.model.positions import LearnedPositions
 from gpt2lib.model.surgery import empty_model
-from gpt2lib.model.weights import load_weights
+from gpt2lib.model.weights import load_weights, model_tensors
 from gpt2lib.runs import checkpoint
 from gpt2lib.tokenizer import Tokenizer, load_tokenizer
 from gpt2lib.utils.errors import UserError, nearest
@@ -90,6 +91,8 @@ def load_tokenizer_for(source: str | Path) -> Tokenizer:
 def _tokenizer_folder(folder: Path) -> Path:
     if folder.is_file():
         return Path(nanogpt.tokenizer_place(folder, _config(folder).vocab_size))
+    if is_adapter(folder) and not (folder / "config.json").is_file():  # PEFT's
+        return _tokenizer_folder(_base(read_adapter(folder)))
     if is_ours(read_json(folder / "config.json")):
         return folder / "tokenizer"
     return folder.absolute()  # a folder called gpt2 is not taken for the name
@@ -97,7 +100,11 @@ def _tokenizer_folder(folder: Path) -> Path:
 
 def _config(folder: Path) -> GPTConfig:
     """Return the shape of what `resolve` found."""
-    return _nanogpt(folder)[0] if folder.is_file() else _read_config(folder)[0]
+    if folder.is_file():
+        return _nanogpt(folder)[0]
+    if is_adapter(folder) and not (folder / "config.json").is_file():
+        return _config(_base(read_adapter(folder)))
+    return _read_config(folder)[0]
 
 
 def _nanogpt(file: Path) -> tuple[GPTConfig, Tensors]:
@@ -110,12 +117,31 @@ def _read(folder: Path) -> tuple[GPTConfig, Tensors]:
     if folder.is_file():
         config, tensors = _nanogpt(folder)
         return config, _checked(tensors, folder)
+    if is_adapter(folder):
+        adapter = read_adapter(folder)
+        base = load_pretrained(_base(adapter), block_size=(config := _config(folder)).block_size)
+        return config, merge_into(model_tensors(base), adapter)
     config, family = _read_config(folder)
     tensors = _checked(_read_weights(folder), folder)
     if family is None:
         return config, tensors
     read = family.read_tensors
     return config, _naming(folder, lambda theirs: read(without_wrappers(theirs), config), tensors)
+
+
+def _base(adapter: Adapter) -> Path:
+    """Return the folder of the model under an adapter.
+
+    Raises:
+        UserError: if it is not where it was.
+    """
+    try:
+        return resolve(adapter.base)
+    except UserError as error:
+        raise UserError(
+            f"{adapter.folder} is an adapter, of no use without the model that it was trained "
+            f"beside, and that is not there: {error}"
+        ) from error
 
 
 def _read_config(folder: Path) -> tuple[GPTConfig, Family | None]:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
@@ -25,6 +25,8 @@ from gpt2lib.utils.formats import read_json, write_json
 logger = logging.getLogger(__name__)
 
 MODEL, STATE = "model.safetensors", "state.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+"""What stands in the place of the weights where LoRA trains: its matrices, as PEFT writes them."""
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -145,11 +147,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
-def write_model_config(folder: Path, config: GPTConfig) -> None:
-    """Write the shape of a checkpoint's model, so that it can be made again without the run."""
-    write_json(
-        folder / "config.json", {"kind": "gpt2lib", "format": FORMAT, "model": config.to_dict()}
-    )
+def write_model_config(folder: Path, config: GPTConfig, **more: Any) -> None:
+    """Write the shape of a checkpoint's model, so that it can be made again without the run.
+
+    Args:
+        folder: the checkpoint's.
+        config: the shape.
+        more: what else is to be known; for an adapter, its base.
+    """
+    about = {"kind": "gpt2lib", "format": FORMAT, "model": config.to_dict(), **more}
+    write_json(folder / "config.json", about)
 
 
 def read_model_config(folder: Path) -> GPTConfig:

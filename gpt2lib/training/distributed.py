@@ -19,6 +19,7 @@ from accelerate.utils import DistributedType, gather_object
 from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import flat
 from gpt2lib.model.gpt import GPT
+from gpt2lib.model.lora import has_lora
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.process import SIZES, world_size
 
@@ -96,6 +97,8 @@ def configure(accelerator: Accelerator, model: GPT) -> None:
         UserError: for another way to train than `PLAIN` and FSDP2, and as `configure_fsdp`.
     """
     if accelerator.distributed_type == DistributedType.FSDP:
+        if has_lora(model):
+            raise UserError("method lora is not supported with FSDP; without it, it needs little")
         configure_fsdp(accelerator, model)
     elif accelerator.distributed_type not in PLAIN:
         raise UserError(

@@ -8,6 +8,7 @@ noted, and answered when the update is made.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import sys
@@ -24,8 +25,13 @@ from gpt2lib.utils.errors import UserError
 if TYPE_CHECKING:
     from torch.amp import GradScaler
 
+logger = logging.getLogger(__name__)
+
 MEMORY = 0.99
 """What a step leaves of the running mean: the mean is over about the last 100 losses."""
+
+SURE_AFTER = 2
+"""Evaluations without a lower held-out loss after which overfitting is spoken of."""
 
 TRUSTED_AFTER = 50
 """Losses after which the running mean and spread are worth comparing with."""
@@ -42,6 +48,9 @@ class Guard:
         seen: losses in the running mean.
         mean: running mean of the loss.
         variance: running variance of the loss.
+        lowest: the lowest held-out loss of an evaluation on the way.
+        lowest_at: the step of that evaluation.
+        worse: evaluations since then.
     """
 
     skipped: int = 0
@@ -50,6 +59,9 @@ class Guard:
     seen: int = 0
     mean: float = 0.0
     variance: float = 0.0
+    lowest: float | None = None
+    lowest_at: int = 0
+    worse: int = 0
 
     def non_finite(
         self, loss: float, grad_norm: float, scaler: GradScaler | None = None
@@ -108,6 +120,22 @@ class Guard:
         self.variance = (1 - share) * (self.variance + share * above**2)
         self.seen += 1
         return stands_out
+
+    def held_out(self, step: int, loss: float) -> None:
+        """Note a held-out loss; say so when it has risen, or not fallen, for the second time.
+
+        What is learned from then on is the training text by heart.
+        """
+        if self.lowest is None or loss < self.lowest:
+            self.lowest, self.lowest_at, self.worse = loss, step, 0
+            return
+        self.worse += 1
+        if self.worse == SURE_AFTER:
+            logger.warning(
+                "overfitting: the held-out loss was lowest at step %d (%.4f), and twice since then "
+                "it was not lower (%.4f now)",
+                *(self.lowest_at, self.lowest, loss),
+            )
 
 
 def odd_schedule(steps: int, config: OptimConfig) -> list[str]:

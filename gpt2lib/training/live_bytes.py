@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves
 
 from gpt2lib.config import TrainConfig
 from gpt2lib.model.gpt import GPT
+from gpt2lib.training.methods import choose_parameters
 from gpt2lib.training.optim import make_optimizer
 
 
@@ -102,6 +103,8 @@ def empty_tensors() -> AbstractContextManager[Any]:
 
 def _when_its_gradient_comes(vectors: Tensor, live: LiveBytes) -> None:
     """Call what comes to life "look-up" once the backward pass has reached the tokens' vectors."""
+    if not vectors.requires_grad:  # it never comes
+        return
     vectors.register_hook(  # type: ignore[no-untyped-call]
         lambda _: setattr(live, "kind", "look-up")
     )
@@ -132,6 +135,7 @@ def play(
         with torch.device(device):
             live.kind = "weights"
             model = GPT(config.model).train()
+            choose_parameters(model, config.method)
             live.kind = "tokens"
             n_tensors = 3 if config.data.mask_documents else 2  # idx, targets, documents
             tokens = [torch.zeros(shape, dtype=torch.long) for _ in range(n_tensors)]
@@ -142,7 +146,7 @@ def play(
             lambda _module, _args, vectors: _when_its_gradient_comes(vectors, live)
         )
         live.kind = "gradients"
-        for p in model.parameters():
+        for p in (p for p in model.parameters() if p.requires_grad):
             p.grad = torch.zeros_like(p)
         live.kind = "optimizer"
         optimizer = make_optimizer(model, config.optim, config.precision)

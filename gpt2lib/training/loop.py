@@ -24,6 +24,7 @@ from gpt2lib.training.distributed import explain_a_lost_process
 from gpt2lib.training.evaluation import Evaluator
 from gpt2lib.training.guard import Interrupted, StopRequest
 from gpt2lib.training.hardware import MfuMeter, explain_a_failed_compilation
+from gpt2lib.training.methods import trained_parameters
 from gpt2lib.training.optim import learning_rate, make_optimizer, set_learning_rate
 from gpt2lib.training.setup import set_up
 from gpt2lib.training.state import Progress, TrainingState
@@ -107,15 +108,15 @@ class Trainer:
         config = self.config
         with self.log, self.stop:
             if self.step == 0:
-                self.evaluator.evaluate(self.step)
-            while self.step < config.steps:
+                self.evaluate()
+            while not self.done:
                 asked_to_stop = self.update()
                 if self.step == self.first:  # the moments were made among what the passes freed
                     give_back_freed_memory()
-                done = self.step == config.steps
-                due = self.step % config.eval_every == 0 and not done
-                scores = self.evaluator.evaluate(self.step) if due else {}
-                if done and config.keep_best:  # judged as the others were, on as much text
+                due = self.step % config.eval_every == 0 and self.step < config.steps
+                scores = self.evaluate() if due else {}
+                done = self.done
+                if done and config.keep_best and not scores:  # as much text as on the way
                     scores = self.evaluator.score()
                 if asked_to_stop or done or self.step % config.save_every == 0:
                     self.save(scores)
@@ -124,6 +125,19 @@ class Trainer:
             # Everything is saved: the last evaluation, of all held-out text, need not end.
             self.stop.leave_at_once(self.folder, self.step)
             return self.finish()
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are made, or patience is at its end."""
+        patience = self.config.patience or math.inf
+        return self.step == self.config.steps or self.guard.worse >= patience
+
+    def evaluate(self) -> dict[str, Any]:
+        """Score some held-out text on the way, and say it where the loss falls no more."""
+        scores = self.evaluator.evaluate(self.step)
+        if scores:
+            self.guard.held_out(self.step, scores["loss"])
+        return scores
 
     def update(self) -> bool:
         """Make one update of the weights; return whether any process was asked to stop."""
@@ -198,9 +212,10 @@ class Trainer:
         config = self.config
         result = {
             **self.evaluator.evaluate(self.step, full=True),
-            "steps": config.steps,
+            "steps": self.step,
             "parameters": self.raw_model.num_parameters(),
-            **self.log.totals(config.steps * self.n_read),
+            "trained_parameters": trained_parameters(self.raw_model),
+            **self.log.totals(self.step * self.n_read),
             "skipped": self.guard.skipped,
             "spikes": self.guard.spikes,
             "precision": config.precision,

@@ -22,7 +22,8 @@ from gpt2lib.config import TrainConfig
 from gpt2lib.config.schema import flat
 from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.data.sources import found_from
-from gpt2lib.hub import load_pretrained, load_tokenizer_for, tokenizer_folder
+from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve, tokenizer_folder
+from gpt2lib.hub.adapters import read_adapter
 from gpt2lib.model.gpt import GPT
 from gpt2lib.runs.checkpoint import STATE, read_model_config
 from gpt2lib.runs.folder import RESOLVED, Run
@@ -31,7 +32,9 @@ from gpt2lib.training import distributed
 from gpt2lib.training.guard import odd_schedule
 from gpt2lib.training.hardware import require_room, resolve_device, resolve_precision
 from gpt2lib.training.memory import choose_micro_batch, update_memory
+from gpt2lib.training.methods import choose_parameters
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
 from gpt2lib.utils.formats import read_json
 from gpt2lib.utils.process import world_size
 
@@ -69,6 +72,7 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
         distributed.check_agreement(
             config, source=header.source, tokenizer=header.tokenizer, checkpoint=str(resumed)
         )
+    config = _pin_base(config, run)
     model = _make_model(config, data, run)
     prompt = _encode_prompt(config, data) if config.sample_tokens else []
     if len(prompt) > model.config.block_size:
@@ -185,6 +189,17 @@ def _say_text(config: TrainConfig, data: Prepared) -> str:
     return f"{data.summary()}; {', '.join(f'{n:,.2g}' for n in passes)} passes over {over}"
 
 
+def _pin_base(config: TrainConfig, run: Run) -> TrainConfig:
+    """Name the very checkpoint that LoRA's matrices stand beside: a run may write newer ones."""
+    if config.method.name != "lora" or config.init_from is None:
+        return config
+    if run.checkpoint is not None:
+        return config.replace(init_from=read_adapter(run.checkpoint).base)
+    if not expand(config.init_from).exists():
+        return config  # a name on the hub
+    return config.replace(init_from=str(resolve(config.init_from).resolve()))
+
+
 def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
     """Make a new model with the configured seed, or load the one to start from.
 
@@ -201,11 +216,12 @@ def _make_model(config: TrainConfig, data: Prepared, run: Run) -> GPT:
         model = GPT(shape)
     else:
         kept: dict[str, Any] = {"block_size": shape.block_size, "dropout": shape.dropout}
-        if run.checkpoint is None:
+        if run.checkpoint is None or config.method.name == "lora":
             model = load_pretrained(config.init_from, **kept)
         else:
             model = GPT(read_model_config(run.checkpoint).replace(**kept))
         _say_whose_shape(config, model)
+    choose_parameters(model, config.method)
     model.transformer.gradient_checkpointing = config.gradient_checkpointing
     return model.train()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,13 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gpt2lib.config import OptimConfig
+from gpt2lib.config import MethodConfig, OptimConfig
 from gpt2lib.config.schema import flat
 from gpt2lib.data.loader import MicroBatch
+from gpt2lib.hub.adapters import (
+    BASE,
+    adapter_config,
+    adapter_tensors,
+    fingerprint,
+    own_names,
+)
 from gpt2lib.model.gpt import GPT
+from gpt2lib.model.lora import has_lora, lora_layers
 from gpt2lib.model.weights import load_optimizer, load_weights, model_tensors, optimizer_tensors
 from gpt2lib.runs import checkpoint
-from gpt2lib.runs.checkpoint import STATE
+from gpt2lib.runs.checkpoint import ADAPTER, ADAPTER_CONFIG, MODEL, STATE
 from gpt2lib.training.guard import Guard
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import atomic_folder, writing
@@ -84,6 +93,15 @@ class TrainingState:
     accelerator: Accelerator
     config: TrainConfig
 
+    @functools.cached_property
+    def base(self) -> dict[str, str] | None:
+        """The model that LoRA's matrices are trained beside: what names it, and a hash of it."""
+        layers, weights = list(lora_layers(self.model)), model_tensors(self.model)
+        if not layers:
+            return None
+        source = str(self.config.init_from)
+        return {"source": source, "fingerprint": fingerprint(weights, layers)}
+
     def save(self, run: Path, progress: Progress) -> None:
         """Write a checkpoint, then delete the oldest ones. Every process must call it.
 
@@ -95,11 +113,13 @@ class TrainingState:
         random_states = dict(gather_object(list(self._random_states().items())))
         is_main = self.accelerator.is_main_process
         release(self.model)
-        weights = gather(model_tensors(self.model), is_main)
+        lora = has_lora(self.model)
+        weights = gather((adapter_tensors if lora else model_tensors)(self.model), is_main)
         moments = gather(optimizer_tensors(self.model, self.optimizer), is_main)
         failure = None
         if is_main:
-            tensors = {checkpoint.MODEL: weights, OPTIMIZER: moments, RANDOM: random_states}
+            file = ADAPTER if lora else MODEL
+            tensors = {file: weights, OPTIMIZER: moments, RANDOM: random_states}
             try:
                 self._write(run, progress, tensors)
             except UserError as error:
@@ -115,7 +135,7 @@ class TrainingState:
         Raises:
             UserError: for weights that are not finite, which must not take a good one's place.
         """
-        weights = tensors[checkpoint.MODEL]
+        weights = next(iter(tensors.values()))
         bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
         if bad:
             raise UserError(
@@ -126,7 +146,7 @@ class TrainingState:
         with atomic_folder(run / "checkpoints" / f"step-{progress.step:08d}") as folder:
             for name, named in tensors.items():
                 checkpoint.write_tensors(folder / name, named)
-            checkpoint.write_model_config(folder, self.model.config)
+            self._write_model_config(folder)
             self.data.tokenizer.save(folder / "tokenizer")
             about = {**progress.to_dict(), **self._fingerprints(), "made_by": self._made_by()}
             about["settings"] = self._settings()
@@ -139,6 +159,14 @@ class TrainingState:
             raise UserError(
                 f"cannot delete old checkpoints in {run}: {error.strerror or error}"
             ) from error
+
+    def _write_model_config(self, folder: Path) -> None:
+        """Write the shape of the model, and what LoRA's matrices were trained beside."""
+        base, config = self.base, self.config
+        more: dict[str, Any] = {} if base is None else {BASE: base}
+        checkpoint.write_model_config(folder, self.model.config, **more)
+        if base is not None:
+            write_json(folder / ADAPTER_CONFIG, adapter_config(config.method, base["source"]))
 
     def save_batch(self, run: Path, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
         """Write what this process read for an update, to be looked at; return the file.
@@ -165,7 +193,12 @@ class TrainingState:
         """
         about = read_json(folder / STATE)
         self._refuse_another_run(folder, about)
-        load_weights(self.model, checkpoint.read_tensors(folder / checkpoint.MODEL), folder)
+        if self.base is None:
+            weights = checkpoint.read_tensors(folder / MODEL)
+        else:  # the frozen weights are those of the base, and there already
+            learned = own_names(checkpoint.read_tensors(folder / ADAPTER))
+            weights = {**model_tensors(self.model), **learned}
+        load_weights(self.model, weights, folder)
         load_optimizer(self.model, self.optimizer, checkpoint.read_tensors(folder / OPTIMIZER))
         if self.accelerator.scaler is not None and "scaler" in about:
             self.accelerator.scaler.load_state_dict(about["scaler"])
@@ -232,11 +265,13 @@ class TrainingState:
         """Return what decides the numbers of a run, for a checkpoint that has left its run."""
         values = flat(self.config.to_dict())
         kept = ("steps", "batch_size", "seed", "data.mask_documents")
-        return {n: v for n, v in values.items() if n in kept or n.startswith("optim.")}
+        groups = ("optim.",) if self.config.method == MethodConfig() else ("optim.", "method.")
+        return {n: v for n, v in values.items() if n in kept or n.startswith(groups)}
 
     def _fingerprints(self) -> dict[str, str]:
         header = self.data.train.header
-        return {"tokenizer": self.data.tokenizer.fingerprint, "source": header.source}
+        found = {"tokenizer": self.data.tokenizer.fingerprint, "source": header.source}
+        return found if self.base is None else {**found, "base": self.base["fingerprint"]}
 
     def _random_states(self) -> dict[str, Tensor]:
         """Return this process's random states, named by its rank."""

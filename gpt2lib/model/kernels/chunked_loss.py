@@ -127,18 +127,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         size = rows_of_chunk(len(rows), len(weight))
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
         wide = torch.promote_types(weight.dtype, torch.float32)  # they are sums
-        made = (torch.empty_like(t, dtype=wide) for t in (x, weight))
-        grad_x, grad_w = made if wanted else (None, None)
+        grad_x, grad_w = (  # a frozen head has no gradient, nor needs room for one
+            torch.empty_like(t, dtype=wide) if wanted and needed else None
+            for t, needed in zip((x, weight), ctx.needs_input_grad, strict=False)
+        )
         with _as_it_is(x.device.type):
             for start in range(0, len(rows), size):
                 some = slice(start, start + size)
                 logits = linear_in_pieces(rows[some], weight)  # (R, V)
                 loss += _to_gradient(logits, target[some], wanted)
-                if grad_x is not None and grad_w is not None:
-                    into = grad_x.flatten(0, -2)[some]
+                if wanted:
+                    into = None if grad_x is None else grad_x.flatten(0, -2)[some]
                     _to_inputs(logits, rows[some], weight, into, grad_w, first=start == 0)
                 del logits  # before the next are made
-        ctx.grads = None if grad_x is None or grad_w is None else (grad_x, grad_w)
+        ctx.grads = (grad_x, grad_w) if wanted else None
         ctx.dtypes = x.dtype, weight.dtype
         return loss
 
@@ -151,9 +153,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             )
         if ctx.grads is None:
             raise RuntimeError("the gradients of this loss were taken already; compute it again")
-        (grad_x, grad_w), ctx.grads = ctx.grads, None
-        of_x, of_weight = ctx.dtypes
-        return grad_x.mul_(grad).to(of_x), grad_w.mul_(grad).to(of_weight), None, None, None
+        grads, ctx.grads = ctx.grads, None
+        pairs = zip(grads, ctx.dtypes, strict=True)
+        scaled = (None if g is None else g.mul_(grad).to(dtype) for g, dtype in pairs)
+        return *scaled, None, None, None
 
 
 def _as_it_is(device: str) -> AbstractContextManager[Any]:
@@ -211,7 +214,12 @@ def _to_gradient(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
 
 
 def _to_inputs(
-    logits: Tensor, rows: Tensor, weight: Tensor, grad_x: Tensor, grad_w: Tensor, first: bool
+    logits: Tensor,
+    rows: Tensor,
+    weight: Tensor,
+    grad_x: Tensor | None,
+    grad_w: Tensor | None,
+    first: bool,
 ) -> None:
     """Multiply the gradient of a chunk's logits on, into those of the rows and of the head.
 
@@ -222,14 +230,19 @@ def _to_inputs(
         logits: (R, V), the gradient of the loss with respect to them.
         rows: (R, C), what the head read.
         weight: (V, C), of the head.
-        grad_x: (R, C), filled here.
-        grad_w: (V, C), the sum over chunks; before the first it holds nothing yet.
+        grad_x: (R, C), filled here, or None where it is not wanted.
+        grad_w: (V, C), the sum over chunks, or None; before the first it holds nothing yet.
         first: whether this is the first chunk.
     """
-    grad_x.zero_()
+    if grad_x is not None:
+        grad_x.zero_()
     for some, w in _pieces(weight, rows.dtype):
-        part, total = logits[:, some], grad_w[some]  # (R, v), (v, C)
-        grad_x += part @ w  # (R, C)
+        part = logits[:, some]  # (R, v)
+        if grad_x is not None:
+            grad_x += part @ w  # (R, C)
+        if grad_w is None:
+            continue
+        total = grad_w[some]  # (v, C)
         if total.dtype == part.dtype:
             total.addmm_(part.t(), rows, beta=0 if first else 1)
         elif first:
