@@ -185,7 +185,7 @@ class MethodConfig(Config):
         k: how many blocks last-k trains.
         rank: of the matrices of lora.
         alpha: what lora adds is multiplied by alpha / rank.
-        dropout: probability of dropping what the matrices of lora read, in training only.
+        lora_dropout: probability of dropping what the matrices of lora read, in training only.
         targets: the linear layers of a block that get matrices of lora.
 
     Reference: Hu et al. 2021 (lora); Howard and Ruder 2018, section 3.2 (last blocks first); Zhao
@@ -196,12 +196,12 @@ class MethodConfig(Config):
     k: int = 1
     rank: int = 8
     alpha: float = 16.0
-    dropout: float = 0.0
+    lora_dropout: float = 0.0
     targets: tuple[str, ...] = LORA_TARGETS
 
     def __post_init__(self) -> None:
         in_range(self, "k", "rank", least=1, most=2**16)
-        in_range(self, "dropout", least=0, below=1)
+        in_range(self, "lora_dropout", least=0, below=1)
         if not 0 < self.alpha < math.inf:
             raise UserError(f"alpha must be above 0, not {self.alpha}")
         if not self.targets:
@@ -210,5 +210,5 @@ class MethodConfig(Config):
     def unused(self) -> list[str]:
         """Return the fields that were set, but that this method does not read."""
         silent = [] if self.name == "last-k" else ["k"]
-        silent += [] if self.name == "lora" else ["rank", "alpha", "dropout", "targets"]
+        silent += [] if self.name == "lora" else ["rank", "alpha", "lora_dropout", "targets"]
         return self.not_default(*silent)

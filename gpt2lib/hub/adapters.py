@@ -84,7 +84,7 @@ def adapter_config(method: MethodConfig, base: str) -> dict[str, Any]:
         "base_model_name_or_path": base,
         "r": method.rank,
         "lora_alpha": method.alpha,
-        "lora_dropout": method.dropout,
+        "lora_dropout": method.lora_dropout,
         "target_modules": list(method.targets),
         "fan_in_fan_out": True,  # of a Conv1D
         "bias": "none",

@@ -79,7 +79,7 @@ def add_lora(model: nn.Module, config: MethodConfig) -> None:
                 raise UserError(
                     f"rank {config.rank} is above {most}, the rank that {name} has at most itself"
                 )
-            layer = LoRALinear(linear, config.rank, config.alpha, config.dropout)
+            layer = LoRALinear(linear, config.rank, config.alpha, config.lora_dropout)
             setattr(model.get_submodule(place), last, layer)
 
 

@@ -23,7 +23,7 @@ from gpt2lib.utils.errors import UserError
 pytestmark = pytest.mark.usefixtures("private_cache")
 
 SHAPE = GPTConfig(vocab_size=60, block_size=16, n_layer=3, n_head=2, n_embd=16)
-LORA: dict[str, Any] = {"name": "lora", "rank": 3, "alpha": 6.0, "dropout": 0.1}
+LORA: dict[str, Any] = {"name": "lora", "rank": 3, "alpha": 6.0, "lora_dropout": 0.1}
 
 
 def trained(method: str, shape: GPTConfig = SHAPE, **fields: Any) -> set[str]:
