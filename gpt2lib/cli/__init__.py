@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from gpt2lib import __version__
-from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest, visible
 from gpt2lib.utils.process import rank
 
 COMMANDS = {
@@ -111,6 +111,7 @@ def _messages_shown() -> Iterator[None]:
     Of several processes only the first shows more than errors.
     """
     logger, handler = logging.getLogger("gpt2lib"), logging.StreamHandler()
+    handler.setFormatter(_Visible())
     before = logger.level
     logger.setLevel(logging.INFO if rank() == 0 else logging.ERROR)
     logger.addHandler(handler)
@@ -121,6 +122,13 @@ def _messages_shown() -> Iterator[None]:
         logger.setLevel(before)
 
 
+class _Visible(logging.Formatter):
+    """Shows what a stranger's file put into a message, and lets the terminal obey none of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def _refuse(message: str) -> int:
     """Print a message as one line, after the traceback if that was asked for."""
     if os.environ.get("GPT2LIB_DEBUG") == "1":
@@ -128,7 +136,7 @@ def _refuse(message: str) -> int:
 
         traceback.print_exc()
     who = f"gpt2lib[{rank()}]" if rank() else "gpt2lib"
-    print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{who}: {visible(' '.join(message.split()))}", file=sys.stderr)
     return BAD_INPUT
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpt2lib.cli.trained import Trained, load_model, run_of, text_of_run
-from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.errors import UserError, visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,8 @@ def generate(argv: list[str]) -> int:
     options, _ = Generate.read(argv)
     search = _search(options) if options.show_copied else None
     text = _continuation(options)
+    if sys.stdout.isatty():  # a file or a pipe gets what the model wrote
+        text = map(visible, text)
     if search is not None:
         print(options.prompt + search("".join(text)))
         return 0

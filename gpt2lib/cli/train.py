@@ -10,7 +10,7 @@ from typing import Any
 
 from gpt2lib.cli.terminal import Options, command_line, print_table, scores_table
 from gpt2lib.config import TrainConfig, load_config, preset_names
-from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.errors import UserError, visible
 from gpt2lib.utils.files import expand
 from gpt2lib.utils.process import rank, world_size
 
@@ -152,5 +152,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     rows["files"] = ", ".join(sorted(p.name + "/" * p.is_dir() for p in seen))
     print_table(rows)
     if sample := result.get("sample"):
-        print("\nA sample:\n\n" + "\n".join(f"  {line}" for line in sample.strip().splitlines()))
+        print(
+            "\nA sample:\n\n"
+            + "\n".join(f"  {line}" for line in visible(sample).strip().splitlines())
+        )
     print(f'\nNext: {command_line("generate", folder)} --prompt "..."')

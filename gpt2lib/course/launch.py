@@ -8,6 +8,7 @@ NAME.process.json (its pid and when it started), by which another kernel finds i
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ from gpt2lib.course.background import WINDOWS, Background
 from gpt2lib.course.live import Samples, follow, last_step, progress_line
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.formats import read_json
+
+TRAINING = re.compile(
+    r"(-m accelerate\.commands\.launch --multi_gpu --num_processes \d+ )?-m gpt2lib train "
+)
+"""How the arguments of every process begin that `launch` starts."""
 
 
 def command(preset: str, out: str | Path, *, processes: int | None = None, **overrides: Any) -> str:
@@ -170,6 +176,11 @@ class LiveRun:
             if self.process.arguments is None:
                 raise UserError(
                     f"{self.out} was not launched from a notebook; launch it with its preset"
+                )
+            if not TRAINING.match(" ".join(self.process.arguments)):
+                raise UserError(
+                    f"{self.process.record} names no training of gpt2lib to go on with; launch it "
+                    "with its preset"
                 )
             self.process.start(self.process.arguments)
         return self

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import torch
 from torch import nn
 
 from gpt2lib.config import GPTConfig
@@ -49,6 +50,8 @@ def load_pretrained(
     shorter = config.replace(block_size=config.block_size if block_size is None else block_size)
     if dropout is not None:
         config, shorter = config.replace(dropout=dropout), shorter.replace(dropout=dropout)
+    with torch.device("meta"):  # what does not fit is refused before it has cost memory
+        load_weights(GPT(config), tensors, folder)
     model = empty_model(config)
     load_weights(model, tensors, folder)
     _crop(model, shorter)
@@ -187,7 +190,7 @@ def _read_weights(folder: Path) -> Tensors:
         raise UserError(f"{folder / INDEX} has no weight_map of tensor names to files")
     shards = sorted(set(where.values()))
     for file in shards:
-        if Path(file).name != file:  # a shard lies beside its index
+        if PureWindowsPath(file).name != file:  # a shard lies beside its index
             raise UserError(f"{folder / INDEX} names {file!r}, which is outside of the folder")
         if not (folder / file).is_file():
             raise UserError(

@@ -88,7 +88,21 @@ def _load(path: Path) -> Any:
         for name, value in models.items():
             if not isinstance(value, Tensor):
                 raise UserError(f"{name} is no tensor but {type(value).__name__}")
+        _refuse_much_from_little(list(models.values()))
     return content
+
+
+def _refuse_much_from_little(tensors: list[Tensor]) -> None:
+    """Refuse tensors that show the same few numbers over and over: their copies would not.
+
+    A tied pair, the largest matrix of a small model, may be there twice.
+    """
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    shown = sum(t.numel() * t.element_size() for t in tensors)
+    if shown > 2 * sum(stored.values()):
+        raise UserError(
+            f"its tensors would take {shown:,} bytes, but only {sum(stored.values()):,} are stored"
+        )
 
 
 def tokenizer_place(path: Path, vocab_size: int) -> Path | str:

@@ -117,7 +117,12 @@ class FastBPE(Tokenizer):
             group = parts[start : start + CHUNKS]
             texts = [part for _, part in group]
             call = partial(inner.encode_batch_fast, texts, add_special_tokens=False)
-            encodings = interruptible(call) if sum(map(len, texts)) > QUICK else call()
+            try:
+                encodings = interruptible(call) if sum(map(len, texts)) > QUICK else call()
+            except BaseException as error:  # a panic of the library is no Exception
+                if type(error).__name__ != "PanicException":
+                    raise
+                raise UserError(f"this tokenizer cannot split the text: {error}") from error
             for (i, _), encoding in zip(group, encodings, strict=True):
                 ids[i].extend(encoding.ids)
         return ids

@@ -22,6 +22,7 @@ from gpt2lib.tokenizer.pretokenizer import BYTES, byte_to_unicode
 from gpt2lib.utils.errors import UserError
 
 MERGES_HEADER = "#version: 0.2"
+MOST_TOKENS = 1 << 24  # as many as a model may have
 UNSET = int(1e30)  # what transformers writes for a model_max_length that is not known
 
 
@@ -87,6 +88,8 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is garbled: not JSON at line {error.lineno}") from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond measure
+        raise UserError(f"{path} is garbled: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is garbled: it holds no JSON object")
     return content
@@ -104,8 +107,19 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def check_ids(ids: Iterable[Any], where: Path) -> None:
+    """Refuse an id for which a table of all tokens would not fit into memory.
+
+    `tokenizers` makes such a table, and ends the whole process where it does not fit.
+    """
+    for token in ids:
+        if isinstance(token, int) and token >= MOST_TOKENS:
+            raise UserError(f"{where} is garbled: it has the id {token}, above {MOST_TOKENS - 1}")
+
+
 def check_vocab(vocab: Mapping[str, Any], where: Path) -> dict[str, int]:
     """Check symbol -> id: whole numbers, none twice, and all 256 bytes are there."""
+    check_ids(vocab.values(), where)
     seen: dict[int, str] = {}
     for symbol, token in vocab.items():
         if not isinstance(token, int) or isinstance(token, bool) or token < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from gpt2lib.tokenizer.char import CharTokenizer
 from gpt2lib.tokenizer.fast import FastBPE
 from gpt2lib.tokenizer.gpt2_vocab import gpt2_tokenizer
 from gpt2lib.utils.errors import UserError, nearest
+
+MOST_GROWTH = 64
+"""How many times as long a tokenizer may make a text before it is cut into tokens."""
 
 
 def load_tokenizer(folder_or_name: Path | str) -> Tokenizer:
@@ -47,7 +51,7 @@ def load_tokenizer(folder_or_name: Path | str) -> Tokenizer:
 
 def _from_tokenizer_json(folder: Path) -> FastBPE:
     path = folder / "tokenizer.json"
-    files.read_json(path)
+    _check_bounds(files.read_json(path), path)
     try:  # not `from_file`, which takes no path that is not UTF-8
         inner: Any = tokenizers.Tokenizer.from_str(files.read_text(path))
     except Exception as error:  # the library raises nothing narrower
@@ -55,6 +59,37 @@ def _from_tokenizer_json(folder: Path) -> FastBPE:
         raise UserError(f"{path} is garbled: {reason}") from error
     config = _config(folder)
     return FastBPE(inner, _eot(folder, config, inner), config, path)
+
+
+def _check_bounds(content: dict[str, Any], path: Path) -> None:
+    """Refuse what takes memory without bound, for which the library would end the whole process.
+
+    Of what has another form than it should have, the library says so itself.
+    """
+    model, added = content.get("model"), content.get("added_tokens")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    files.check_ids(vocab.values() if isinstance(vocab, dict) else (), path)
+    entries = added if isinstance(added, list) else []
+    files.check_ids((entry.get("id") for entry in entries if isinstance(entry, dict)), path)
+    if (growth := _growth(content.get("normalizer"))) > MOST_GROWTH:
+        raise UserError(
+            f"{path} is garbled: its normalizer may make a text {growth} times as long; "
+            f"no more than {MOST_GROWTH} times is taken"
+        )
+
+
+def _growth(normalizer: Any) -> int:
+    """Return how many times as long a text may be after the replacements of a normalizer."""
+    if not isinstance(normalizer, dict):
+        return 1
+    steps, pattern = normalizer.get("normalizers"), normalizer.get("pattern")
+    if isinstance(steps, list):
+        return math.prod(_growth(step) for step in steps)
+    if not isinstance(pattern, dict):
+        return 1
+    new, old = len(str(normalizer.get("content"))), pattern.get("String")
+    # An expression may match nothing, before each character.
+    return math.ceil(max(new, 1) / len(old)) if isinstance(old, str) and old else 1 + new
 
 
 def _from_vocab_and_merges(folder: Path) -> FastBPE:

@@ -18,3 +18,15 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the valid name closest to `name`, or ``""``."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def visible(text: str) -> str:
+    """Return a text of a stranger so that a terminal shows it and obeys nothing in it.
+
+    A file's name, a column's or what a model writes may hold the characters that move the cursor,
+    rename the window or type into it.
+    """
+    return text.translate(CONTROLS)

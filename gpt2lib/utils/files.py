@@ -17,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from gpt2lib.utils.errors import UserError
 
@@ -52,6 +52,18 @@ def expand(path: str | Path) -> Path:
 def printable(name: str) -> str:
     """Return a name that can be written as UTF-8; on a disk, names are any bytes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of a file that some list says lies in a folder.
+
+    Raises:
+        UserError: if the name leads out of it, in the manner of any system.
+    """
+    parts = PureWindowsPath(name)  # which knows both slashes, and drives
+    if parts.anchor or ".." in parts.parts:
+        raise UserError(f"{name!r} leads out of {folder}, where it is said to lie; do not use it")
+    return folder / name
 
 
 def cache_dir() -> Path:
@@ -194,10 +206,10 @@ def verify(folder: Path) -> None:
     try:
         files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
         entries = [(name, entry["size"], entry["sha256"]) for name, entry in files.items()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{manifest} cannot be read; {way_out}") from error
     for name, expected_size, expected_hash in entries:
-        path = folder / name
+        path = inside(folder, name)
         if not path.is_file():
             raise UserError(f"{folder} lacks {name}; {way_out}")
         if (size := path.stat().st_size) != expected_size:

@@ -13,6 +13,9 @@ from typing import Any
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import write_text
 
+MOST = 1 << 17
+"""Values that a YAML text may stand for: an anchor that is named again and again counts each time."""
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
@@ -24,7 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter where it is nested beyond measure
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold a JSON object")
@@ -51,7 +54,7 @@ def read_jsonl(path: Path, key: str, strict: bool = False) -> list[dict[str, Any
                 raise ValueError("not an object")
             if not isinstance(values.get(key), int):
                 raise ValueError(f"it has no {key}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if strict and number < len(lines):
                 raise UserError(f"{path}, line {number} is damaged: {error}") from error
             continue
@@ -101,11 +104,25 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: if it is not YAML.
-        UserError: if it has a key twice, of which YAML would keep the last.
+        UserError: if it has a key twice, of which YAML would keep the last, if it is nested beyond
+            measure, or stands for more values than any file of ours.
     """
     import yaml
 
+    sizes: dict[int, int] = {}  # node → values that it stands for
+
     class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+            is_alias = self.check_event(yaml.AliasEvent)
+            node: Any = super().compose_node(parent, index)
+            if not is_alias:
+                within = node.value if isinstance(node, yaml.CollectionNode) else []
+                pairs = [entry if isinstance(entry, tuple) else (entry,) for entry in within]
+                sizes[id(node)] = 1 + sum(sizes[id(part)] for pair in pairs for part in pair)
+            if sizes.get(id(node), MOST) >= MOST:  # within itself an anchor has no size yet
+                raise UserError(f"stands for more than {MOST} values, through its anchors")
+            return node  # type: ignore[no-any-return]
+
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
             node: yaml.MappingNode = super().compose_mapping_node(anchor)
             lines: dict[str, int] = {}
@@ -119,4 +136,11 @@ def parse_yaml(text: str) -> Any:
                 lines[key.value] = line
             return node
 
-    return yaml.load(text, Loader)
+    try:
+        return yaml.load(text, Loader)
+    except UserError:  # a ValueError too
+        raise
+    except RecursionError as error:
+        raise UserError("is nested too deeply; a file of ours has three levels") from error
+    except ValueError as error:  # a date that there is not, a number of 5,000 digits
+        raise UserError(f"holds a value that cannot be read: {error}") from error

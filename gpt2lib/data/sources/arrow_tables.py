@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gpt2lib.data.sources.bounds import bounded
 from gpt2lib.data.sources.columns import TEXT, mark_twins
 from gpt2lib.data.sources.files import clear_errors, kind_of, seekable
 from gpt2lib.utils.errors import UserError
@@ -30,9 +31,9 @@ def texts(path: Path, column: str, _encoding: str = "", _errors: str = "") -> It
     """Iterate over one column; of Parquet no other is read."""
     with _opened(path) as (_, read):
         try:
-            for batch in read([column]):
-                for value in batch.column(column):
-                    yield value.as_py()
+            batches = (batch.column(column) for batch in read([column]))
+            values = (value.as_py() for batch in batches for value in batch)
+            yield from bounded(path, values, lambda text: len(text or ""))
         except UnicodeDecodeError as error:
             raise UserError(f"{path} holds text that is not UTF-8: {error.reason}") from error
 
@@ -43,6 +44,7 @@ def rows(
     """Iterate over the rows, each with what to call it in messages."""
     with _opened(path) as (schema, read):
         entries = (row for batch in read(schema.names) for row in batch.to_pylist())
+        entries = bounded(path, entries, _size)
         for number, row in enumerate(entries, start=1):
             yield f"{path}, row {number}", row
 
@@ -66,6 +68,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Callable[[list[str]], Iterator[An
         else:  # a stream, as `datasets` writes it
             stream = pa.ipc.open_stream(file)
             yield stream.schema, lambda _: iter(stream)
+
+
+def _size(row: dict[str, Any]) -> int:
+    return sum(len(value) for value in row.values() if isinstance(value, str | list | dict))
 
 
 def _kind(kind: Any) -> str:

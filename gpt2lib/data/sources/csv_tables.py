@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from gpt2lib.data.sources.bounds import bounded_lines, check_row
 from gpt2lib.data.sources.columns import SAMPLE, TEXT, mark_twins
 from gpt2lib.data.sources.files import kind_of, open_text
 from gpt2lib.utils.errors import UserError
@@ -57,7 +58,7 @@ def _rows(path: Path, encoding: str, errors: str) -> Iterator[list[str]]:
     comma = "\t" if kind_of(path) == ".tsv" else ","
     names: list[str] = []
     with open_text(path, encoding, errors) as file:
-        lines = _Remembered(file)
+        lines = _Remembered(path, bounded_lines(path, file))
         rows = csv.reader(lines, delimiter=comma, strict=True)
         try:
             for row in rows:
@@ -86,16 +87,20 @@ def _rows(path: Path, encoding: str, errors: str) -> Iterator[list[str]]:
 class _Remembered:
     """Lines of a file, and those of them that a row was read from."""
 
-    def __init__(self, lines: Iterable[str]) -> None:
-        self.lines = iter(lines)
+    def __init__(self, path: Path, lines: Iterable[str]) -> None:
+        self.path, self.lines = path, enumerate(lines, start=1)
         self.row: list[str] = []
+        self.length = 0  # characters in them
 
     def __iter__(self) -> _Remembered:
         return self
 
     def __next__(self) -> str:
-        self.row.append(next(self.lines))
-        return self.row[-1]
+        number, line = next(self.lines)
+        self.length = len(line) + self.length * bool(self.row)
+        check_row(self.path, number, self.length)  # a quote that never closes takes a whole file
+        self.row.append(line)
+        return line
 
 
 def _swallowed(lines: list[str], comma: str, n_columns: int) -> bool:

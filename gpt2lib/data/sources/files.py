@@ -18,6 +18,7 @@ from itertools import chain, takewhile
 from pathlib import Path
 from typing import IO, Any
 
+from gpt2lib.data.sources.bounds import Unpacking
 from gpt2lib.data.sources.corpus import first_line
 from gpt2lib.data.sources.folders import files_below, missing, readable, say_not_read
 from gpt2lib.utils.errors import UserError
@@ -136,7 +137,9 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         else:
             import pyarrow as pa
 
-            yield pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression)
+            packed: Any = pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression)
+            unpacking: Any = Unpacking(packed, path)
+            yield unpacking
 
 
 @contextmanager

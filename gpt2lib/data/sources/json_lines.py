@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from gpt2lib.data.sources.bounds import LARGEST, bounded_lines
 from gpt2lib.data.sources.columns import SAMPLE, TEXT
 from gpt2lib.data.sources.files import PART, open_text
 from gpt2lib.utils.errors import UserError
@@ -21,7 +22,6 @@ from gpt2lib.utils.errors import UserError
 _HALF = re.compile("[\ud800-\udfff]")  # a character beyond U+FFFF is written as two of these
 _ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 LONG_SAMPLE = 1 << 14  # rows among which the column "text" is looked for
-LARGEST = 1 << 28  # characters of an object of an array
 _KINDS = {str: TEXT, bool: "true or false", int: "numbers", float: "numbers", list: "lists"}
 
 
@@ -92,14 +92,14 @@ def sample_kinds(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def _objects(path: Path, encoding: str, errors: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Iterate over what to call each row in a message, the rows as written and what they hold."""
     with open_text(path, encoding, errors) as lines:
-        first = next((line for line in lines if not line.isspace()), "")
+        first = next((line for line in bounded_lines(path, lines) if not line.isspace()), "")
         whole = first.strip() in ("{", "[", "[{") or first.lstrip().startswith("[{")
     with open_text(path, encoding, errors) as lines:
         yield from _entries(path, lines) if whole else _lines(path, lines)
 
 
 def _lines(path: Path, lines: IO[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(bounded_lines(path, lines), start=1):
         if line.isspace():
             continue
         where = f"{path}, line {number}"

@@ -15,7 +15,7 @@ from gpt2lib.data.sources.corpus import Corpus, Documents, digest
 from gpt2lib.data.sources.source_file import Encoding, SourceFile, encoding_of, say_encodings
 from gpt2lib.data.sources.split_names import by_name
 from gpt2lib.data.sources.templates import shown
-from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.errors import UserError, nearest, visible
 from gpt2lib.utils.files import expand, printable
 
 _log = logging.getLogger(__name__)
@@ -143,10 +143,10 @@ def corpus_from_files(
     example = shown(list(first)) if template is not None and tables else ""
     names = [file.path.name for file in every]
     return Corpus(
-        printable(name),
+        visible(printable(name)),
         _fingerprint(every, None if val_paths is None else len(train), encoding),
         licence,
-        printable(", ".join(names[:3]) + (", …" if len(names) > 3 else "")),
+        visible(printable(", ".join(names[:3]) + (", …" if len(names) > 3 else ""))),
         read(train),
         None if val_paths is None else read(val),
         val_fraction,

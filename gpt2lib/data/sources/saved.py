@@ -11,6 +11,7 @@ from pathlib import Path
 from gpt2lib.data.sources.arrow_tables import kinds
 from gpt2lib.data.sources.split_names import choose_splits
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import inside
 from gpt2lib.utils.formats import read_json
 
 STATE = "state.json"
@@ -40,14 +41,15 @@ def saved_files(folder: Path, split: str | None) -> tuple[list[Path], list[Path]
             return _arrow_files(folder), None, _licence(folder)
         names = read_json(folder / PARTS)["splits"]
         train, val = choose_splits(names, split, folder.name)
-        held = None if val is None else _arrow_files(folder / val)
-        return _arrow_files(folder / train), held, _licence(folder / train)
+        held = None if val is None else _arrow_files(inside(folder, val))
+        return _arrow_files(inside(folder, train)), held, _licence(folder / train)
     except (KeyError, TypeError) as error:
         raise UserError(f"cannot read the dataset in {folder}: it lacks {error}") from error
 
 
 def _arrow_files(folder: Path) -> list[Path]:
-    paths = [folder / entry["filename"] for entry in read_json(folder / STATE)["_data_files"]]
+    entries = read_json(folder / STATE)["_data_files"]
+    paths = [inside(folder, str(entry["filename"])) for entry in entries]
     for path in paths:
         if not path.is_file():
             raise UserError(f"cannot read the dataset in {folder}: {path.name} is missing")
