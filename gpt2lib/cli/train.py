@@ -152,8 +152,6 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     rows["files"] = ", ".join(sorted(p.name + "/" * p.is_dir() for p in seen))
     print_table(rows)
     if sample := result.get("sample"):
-        print(
-            "\nA sample:\n\n"
-            + "\n".join(f"  {line}" for line in visible(sample).strip().splitlines())
-        )
+        text = visible(sample) if sys.stdout.isatty() else sample
+        print("\nA sample:\n\n" + "\n".join(f"  {line}" for line in text.strip().splitlines()))
     print(f'\nNext: {command_line("generate", folder)} --prompt "..."')
