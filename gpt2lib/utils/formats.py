@@ -14,7 +14,7 @@ from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import write_text
 
 MOST = 1 << 17
-"""Values that a YAML text may stand for: an anchor that is named again and again counts each time."""
+"""Values that a YAML text may stand for: an anchor counts each time that it is named."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -35,7 +35,8 @@ from gpt2lib.hub import load_pretrained
 from gpt2lib.tokenizer import load_tokenizer
 from gpt2lib.tokenizer.pretokenizer import byte_to_unicode
 from gpt2lib.utils.errors import UserError, visible
-from gpt2lib.utils.files import clear_leftovers, verify, write_json, write_text
+from gpt2lib.utils.files import clear_leftovers, verify, write_text
+from gpt2lib.utils.formats import write_json
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = sorted((ROOT / "gpt2lib").rglob("*.py"))

@@ -43,8 +43,8 @@ def rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Iterate over the rows, each with what to call it in messages."""
     with _opened(path) as (schema, read):
-        entries = (row for batch in read(schema.names) for row in batch.to_pylist())
-        entries = bounded(path, entries, _size)
+        every = (row for batch in read(schema.names) for row in batch.to_pylist())
+        entries = bounded(path, every, _size)
         for number, row in enumerate(entries, start=1):
             yield f"{path}, row {number}", row
 
