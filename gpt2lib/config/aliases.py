@@ -22,6 +22,7 @@ ALIASES = {
     "vocab_size": "vocab padded_vocab_size",
     "source": "dataset dataset_name data_dir data_path train_file train_data input_file",
     "column": "text_column text_field dataset_text_field",
+    "template": "chat_template prompt_template prompt_style",
     "val_fraction": "val_split validation_split valid_frac test_size",
     "tokenizer": "tokenizer_name enc encoding_name",
     "lr": "learning_rate max_lr peak_lr",

@@ -22,6 +22,7 @@ from gpt2lib.config import IGNORE, DataConfig
 from gpt2lib.data import encode, packing, writer
 from gpt2lib.data.packing import RowFile, pack
 from gpt2lib.data.sources import load_corpus
+from gpt2lib.data.sources.hf import corpus_from_dataset
 from gpt2lib.data.sources.templates import shown, template_for
 from gpt2lib.data.token_files import LAST, LEARNED
 from gpt2lib.hub import load_tokenizer_for, resolve
@@ -258,6 +259,37 @@ def test_any_table_is_read_with_a_template(
     made, lines = prepared(make(tmp_path / name)), prepared(pairs)
     assert made.train.tokens.tolist() == lines.train.tokens.tolist()
     assert made.train.marks.tolist() == lines.train.marks.tolist()
+
+
+@pytest.mark.parametrize("kind", ["stored", "stream", "saved"])
+def test_a_dataset_is_read_with_a_template(tmp_path: Path, pairs: Path, kind: str) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list(PAIRS)
+    lines = prepared(pairs, val_fraction=0.0)
+    if kind == "saved":
+        rows.save_to_disk(tmp_path / "saved")
+        made = prepared(tmp_path / "saved", val_fraction=0.0)
+    else:
+        given = {"dataset": rows} if kind == "stored" else {"dataset": rows.to_iterable_dataset()}
+        corpus = corpus_from_dataset(**given, template="auto", val_fraction=0.0, fingerprint=kind)
+        config = DataConfig(val_fraction=0.0)
+        made = data.prepare(config, progress=False, corpus=corpus, tokenizer=TOKENIZER)
+    assert made.train.tokens.tolist() == lines.train.tokens.tolist()
+    assert made.train.marks.tolist() == lines.train.marks.tolist()
+
+
+def test_a_dataset_that_a_template_does_not_fit_is_refused() -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"text": "a"}])
+    with pytest.raises(UserError, match="no template fits the dataset, which has the fields text"):
+        corpus_from_dataset(rows, template="auto")
+    empty = datasets.Dataset.from_list([{"prompt": "a", "completion": ""}])
+    with pytest.raises(UserError, match="no row with an answer"):
+        corpus_from_dataset(empty, template="auto")
+    with pytest.raises(UserError, match="needs a fingerprint"):
+        corpus_from_dataset(rows.to_iterable_dataset(), template="[[{text}]]")
 
 
 def test_a_pair_of_files_is_kept_apart(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -16,6 +16,7 @@ from gpt2lib.data.sources.corpus import Corpus, digest, first_line
 from gpt2lib.data.sources.iterables import corpus_from_iterable
 from gpt2lib.data.sources.json_lines import sample_kinds
 from gpt2lib.data.sources.split_names import choose_splits
+from gpt2lib.data.sources.templates import Template, shown, template_for
 from gpt2lib.utils.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def corpus_from_hub(
     split: str | None = None,
     streaming: bool = False,
     val_fraction: float = 0.1,
+    template: str | None = None,
 ) -> Corpus:
     """Make a corpus of the dataset `OWNER/NAME`, `OWNER/NAME:CONFIG`, or of a folder's data files.
 
@@ -42,6 +44,7 @@ def corpus_from_hub(
         streaming: whether to read it as it comes. Its rows are not counted then: each is held out
             with the probability `val_fraction`, unless the dataset has a split for that.
         val_fraction: share held out.
+        template: how rows become texts, in place of the column; see `templates.template_for`.
 
     Raises:
         UserError: if it cannot be loaded, for instance without a network.
@@ -59,7 +62,13 @@ def corpus_from_hub(
         raise UserError(f"cannot load the dataset {name!r}: {_why(error)}") from error
     fingerprint = digest("hub", name, _revision(builder)) if streaming else None
     return corpus_from_dataset(
-        loaded, column, split=split, val_fraction=val_fraction, name=name, fingerprint=fingerprint
+        loaded,
+        column,
+        split=split,
+        val_fraction=val_fraction,
+        name=name,
+        fingerprint=fingerprint,
+        template=template,
     )
 
 
@@ -112,6 +121,7 @@ def corpus_from_dataset(
     val_fraction: float = 0.1,
     name: str = "the dataset",
     fingerprint: str | None = None,
+    template: str | None = None,
 ) -> Corpus:
     """Make a corpus of a `datasets.Dataset`, an `IterableDataset` or a dictionary of them.
 
@@ -126,6 +136,7 @@ def corpus_from_dataset(
         name: what to call it in messages.
         fingerprint: what tells these rows from others; without it, those of an `IterableDataset`
             are read once to find out.
+        template: how rows become texts, in place of the column; see `templates.template_for`.
 
     Raises:
         UserError: if the column is missing or not text, or there is no train split.
@@ -134,13 +145,15 @@ def corpus_from_dataset(
     if isinstance(dataset, Mapping):
         parts = [dataset[key] for key in choose_splits(list(dataset), split, name) if key]
     train = parts[0]
-    columns = [_column(part, column, name) for part in parts]
-    if column == AUTO:
+    columns = [_column(part, column, template, name) for part in parts]
+    if template is None and column == AUTO:
         _log.info("%s: the text is in the column %r", name, columns[0])
     documents = [partial(_documents, *pair) for pair in zip(parts, columns, strict=True)]
     licence = (train.info.license if train.info else None) or "see the dataset's card"
     counted = hasattr(train, "num_rows")
     if fingerprint is None and not counted:
+        if template is not None:
+            raise UserError(f"{name} is a stream: with a template it needs a fingerprint")
         if len(parts) == 1:
             texts = lambda: (text for (text,) in documents[0]())  # noqa: E731
             return corpus_from_iterable(
@@ -149,34 +162,33 @@ def corpus_from_dataset(
         raise UserError(
             f"{name} holds streams in several splits; give one of them, such as dataset['train']"
         )
+    example = "" if template is None else shown(list(next(documents[0](), [])))
+    if template is not None and not example:
+        raise UserError(f"{name} has no row with an answer, so there is nothing to learn")
     prints = [fingerprint or part._fingerprint for part in parts]
     return Corpus(
         name,
-        digest("datasets", str(split), *columns, *prints),
+        digest("datasets", str(split), *map(str, columns), *prints),
         licence,
         "a Hugging Face dataset",
         documents[0],
         documents[1] if len(documents) > 1 else None,
         val_fraction,
         counted=counted,
+        example=example,
     )
 
 
-def _documents(dataset: Any, column: str) -> Iterator[tuple[str]]:
-    """Iterate over one column, without decoding the others or holding more than a few rows."""
-    with _without_torch():
-        plain = dataset if dataset.features is None else dataset.select_columns([column])
-    if hasattr(dataset, "num_rows"):
-        for rows in plain.with_format(None).iter(batch_size=_ROWS):
-            yield from ((text,) for text in rows[column] if text)
-        return
+def _documents(dataset: Any, wanted: str | Template) -> Iterator[Sequence[str]]:
+    """Iterate over one column, without decoding the others, or fill in a template."""
+    plain, read = dataset, wanted.fill if isinstance(wanted, Template) else partial(_text, wanted)
+    if isinstance(wanted, str) and dataset.features is not None:
+        with _without_torch():
+            plain = dataset.select_columns([wanted])
     try:
-        for i, row in enumerate(plain):
-            text = row.get(column)
-            if text is not None and not isinstance(text, str):
-                raise UserError(f"row {i}: {column!r} holds {type(text).__name__}, not text")
-            if text:
-                yield (text,)
+        for i, row in enumerate(_rows(plain)):
+            if document := read(row, f"row {i}"):
+                yield document
     except (OSError, ConnectionError) as error:
         raise UserError(
             f"the stream broke off ({first_line(error)}); run the same command again, or set "
@@ -184,7 +196,24 @@ def _documents(dataset: Any, column: str) -> Iterator[tuple[str]]:
         ) from error
 
 
-def _column(dataset: Any, column: str, name: str) -> str:
+def _rows(dataset: Any) -> Iterator[Mapping[str, Any]]:
+    """Iterate over rows; of a stored dataset a few at a time are in memory."""
+    if not hasattr(dataset, "num_rows"):
+        yield from dataset
+        return
+    for rows in dataset.with_format(None).iter(batch_size=_ROWS):
+        for values in zip(*rows.values(), strict=True):
+            yield dict(zip(rows, values, strict=True))
+
+
+def _text(column: str, row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    text = row.get(column)
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"{where}: {column!r} holds {type(text).__name__}, not text")
+    return (text,) if text else ()
+
+
+def _column(dataset: Any, column: str, template: str | None, name: str) -> str | Template:
     if dataset.features is None:  # a stream that does not say what it holds
         kinds = sample_kinds(islice(dataset, SAMPLE))
     else:
@@ -192,4 +221,6 @@ def _column(dataset: Any, column: str, name: str) -> str:
             key: TEXT if (kind := getattr(value, "dtype", "a structure")) in _STRINGS else str(kind)
             for key, value in dataset.features.items()
         }
+    if template is not None:
+        return template_for(kinds, template, name)
     return choose(kinds, column, name)

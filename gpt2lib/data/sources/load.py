@@ -52,8 +52,10 @@ def load_corpus(config: DataConfig) -> Corpus:
     if source.startswith("hf:"):
         from gpt2lib.data.sources.hf import corpus_from_hub
 
-        made = corpus_from_hub(name, column, config.split, config.streaming, fraction)
-        return replace(made, reads=("column", "split", "streaming"))
+        template = config.template
+        made = corpus_from_hub(name, column, config.split, config.streaming, fraction, template)
+        by = "column" if template is None else "template"
+        return replace(made, reads=(by, "split", "streaming"))
     for field in ("split", "streaming"):
         if getattr(config, field):
             raise UserError(
