@@ -84,6 +84,13 @@ def test_parts_find_what_the_whole_does(pieces: list[bytes], sample: bytes, leas
     assert found.share == len(covered) / max(1, len(sample))
 
 
+def test_a_match_over_the_border_of_two_parts_is_whole() -> None:
+    text = random.Random(0).randbytes(300)
+    for start in range(270):
+        (found,) = find_copied([text[start : start + 30]], [text[:130], text[130:]], part=60)
+        assert found.longest == 30
+
+
 def test_what_is_copied_is_painted_and_characters_stay_whole() -> None:
     (found,) = find_copied(["so: née & <b>".encode()], ["xx née & <b> xx".encode()], least=4)
     assert found.painted() == "so:[[ née & <b>]]"
