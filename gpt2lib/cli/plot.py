@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lib.cli.terminal import Options, aligned
+from gpt2lib.runs.checkpoint import checkpoints
 from gpt2lib.runs.plots import (
     X_LABELS,
     Y_LABELS,
@@ -19,6 +20,7 @@ from gpt2lib.runs.plots import (
     write_report,
 )
 from gpt2lib.utils.errors import UserError, nearest
+from gpt2lib.utils.formats import read_json, read_yaml
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,31 @@ def plot(argv: list[str]) -> int:
     if len(runs) == 1 and options == Plot(runs):
         figure = write_report(runs[0])
     else:
-        x, y = options.x or "step", options.y or "loss"
+        x, y = options.x or "step", options.y or comparable(runs)
         out = Path(options.out or f"compare-{y}.png")
         figure = draw_runs(runs, out, x, y, options.smooth)
     print("\n".join(aligned(_cells(table(runs)))))
     print(f"\nfigure: {figure}")
     return 0
+
+
+def comparable(runs: Sequence[str | Path]) -> str:
+    """Return the metric that runs are compared by: bits per byte where their tokens differ."""
+    made_by = {_tokenizer(Path(run)) for run in runs}
+    if len(made_by) > 1:
+        print("the runs have different tokenizers, so held-out bits per byte are drawn; --y loss")
+        print("draws nats per token, which cannot be compared between them\n")
+        return "bits_per_byte"
+    return "loss"
+
+
+def _tokenizer(run: Path) -> str:
+    """Return what tells a run's tokenizer: its fingerprint, or what its configuration says."""
+    for folder in reversed(checkpoints(run)):
+        if (folder / "state.json").is_file():
+            return str(read_json(folder / "state.json").get("tokenizer"))
+    path = run / "config.yaml"
+    return str(read_yaml(path)["model"]["vocab_size"]) if path.is_file() else ""
 
 
 def table(runs: Sequence[str | Path]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from gpt2lib.utils.formats import read_jsonl, read_yaml
 
 LONGEST_PAUSE = 5.0
 """Seconds between two looks, however long drawing takes."""
+
+STALE = "as at {}; if that is long ago, nobody watches: run the cell again, and the plot goes on"
+"""What stands above a plot that still grows: a closed browser or kernel leaves it as it is."""
 
 RECENT = 50
 """Updates that the speed and the time left are taken from."""
@@ -52,7 +56,8 @@ def follow(run: Watched, refresh: float, until: int | None, figure: str | None) 
         return
     view.update(progress_line(run))
     if not run.running and _metrics(run.out):
-        name = figure or "training-" + "-".join(run.out.resolve().name.lower().split("_"))
+        words = re.findall(r"[a-z0-9]+", run.out.resolve().name.lower())  # of "lr0.003", too
+        name = figure or "-".join(["training", *words])
         plots.show(plots.loss_curve(run.out), name, _alt(run.out))
 
 
@@ -151,7 +156,8 @@ class _View:
         if png is not None:
             image = base64.b64encode(png).decode("ascii")
             bundle["text/html"] = (
-                f'<pre>{html.escape(text)}</pre><img alt="Loss so far, by step" '
+                f"<pre>{html.escape(text)}</pre><small>{STALE.format(time.strftime('%H:%M:%S'))}"
+                '</small><br><img alt="Loss so far, by step" '
                 f'src="data:image/png;base64,{image}">'
             )
         if self.handle is None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from gpt2lib.course.screen import shell
 from gpt2lib.course.screen import show as show_output
-from gpt2lib.runs.plots import DASHES, PALETTE, draw
+from gpt2lib.runs.plots import DASHES, PALETTE, draw, draw_report
 from gpt2lib.runs.plots import read_metrics as read_metrics  # for notebooks, beside the figures
 from gpt2lib.utils.errors import UserError
 
@@ -36,6 +36,8 @@ def style() -> None:
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
             "figure.constrained_layout.use": True,
+            "figure.constrained_layout.w_pad": 0.12,  # inches to the edge
+            "figure.constrained_layout.h_pad": 0.12,
             "axes.facecolor": "white",
             "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=DASHES),
             "axes.grid": True,
@@ -104,7 +106,10 @@ def loss_curve(runs: str | Path | Mapping[str, str | Path], bits_per_byte: bool 
 
     fig, ax = plt.subplots()
     named = runs if isinstance(runs, Mapping) else {"": runs}
-    draw(ax, named, y="bits_per_byte" if bits_per_byte else "loss")
+    if isinstance(runs, Mapping) or bits_per_byte:
+        draw(ax, named, y="bits_per_byte" if bits_per_byte else "loss")
+    else:
+        draw_report(ax, Path(runs))  # as the run's own loss.png
     ax.legend()
     return fig
 

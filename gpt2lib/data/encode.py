@@ -25,6 +25,7 @@ from gpt2lib.data.writer import Partial, TokenWriter, write_json
 from gpt2lib.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, train_bpe
 from gpt2lib.tokenizer.base import EOT, chunks
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.progress import progress_bar
 
 GROUP = 1 << 20
 """Characters encoded at once: enough to keep all cores busy, little enough for any memory."""
@@ -33,6 +34,9 @@ LEARN_FROM = 1 << 26
 SPLITS: tuple[Split, ...] = ("train", "val")
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio, odd
 _OVERHEAD = 64  # bytes that Python takes for a short string
+
+BYTES = {"unit_scale": True, "leave": False}
+"""How bytes are shown by a bar."""
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +112,7 @@ def learn_tokenizer(
     n_bytes = None if None in sizes else sum(size or 0 for size in sizes)
     is_char = config.tokenizer == "char"
     what = "collecting characters" if is_char else f"learning {config.vocab_size} tokens"
-    with progress_bar(what, n_bytes, progress) as bar:
+    with progress_bar(n_bytes, "B", progress, desc=what, **BYTES) as bar:
 
         def texts(*splits: Split) -> Iterator[str]:
             nonlocal n_read
@@ -178,7 +182,8 @@ def _encode(
     source, found = _read(corpus, *SPLITS), Counter[str]()
     if not tokenizer.encodes_chunks:  # its tokens may span two chunks, so it gets documents whole
         source = whole_documents(source, apart=True)
-    with progress_bar(f"encoding {corpus.name}", corpus.n_bytes, progress) as bar:
+    what = f"encoding {corpus.name}"
+    with progress_bar(corpus.n_bytes, "B", progress, desc=what, **BYTES) as bar:
         if not bar.disable:  # what was done before is there, but the speed leaves it out
             bar.initial = bar.n = sum(writer.counts["n_bytes"] for writer in writers.values())
         try:
@@ -306,10 +311,3 @@ def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
             group, size = [], 0
     if group:
         yield group
-
-
-def progress_bar(what: str, n_bytes: int | None, shown: bool) -> Any:
-    """Return a bar for bytes and their speed; `n_bytes` are all, None if unknown."""
-    from tqdm.auto import tqdm
-
-    return tqdm(desc=what, total=n_bytes, unit="B", unit_scale=True, disable=not shown, leave=False)

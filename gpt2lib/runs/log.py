@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from gpt2lib.runs import checkpoint
 from gpt2lib.utils.files import flush, writing
 from gpt2lib.utils.formats import read_jsonl, to_json
+from gpt2lib.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from gpt2lib.runs.trackers import Trackers
@@ -53,7 +52,7 @@ class RunLog:
     ) -> None:
         self.folder, self.spent, self.meter, self.trackers = folder, spent, meter, trackers
         self.watch = watch
-        self.bar = tqdm(total=steps, initial=step, unit="step", disable=meter is None)
+        self.bar = progress_bar(steps, "step", shown=meter is not None, initial=step)
         self.seconds = 0.0
 
     def __enter__(self) -> RunLog:

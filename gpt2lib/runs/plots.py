@@ -23,6 +23,8 @@ vanishes on white."""
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
 BLUE, ORANGE = PALETTE[:2]
+ALONE = {"color": ORANGE, "linestyle": "--"}
+"""How held-out losses look beside the training loss of the only run."""
 
 X_LABELS = {
     "step": "update (step)",
@@ -145,14 +147,12 @@ def draw(
     for number, (label, folder) in enumerate(runs.items()):
         run, metrics = Path(folder), read_metrics(folder)
         found = points(run, metrics, x, y)
-        held_out = points(run, metrics, x, "val_loss") if y == "loss" else []
-        if not found and not held_out:
+        evaluated = "val_loss" if y == "loss" else y if y in HELD_OUT else None
+        if not found and not (evaluated and points(run, metrics, x, evaluated)):
             raise _nothing_to_draw(run, metrics, y, "nothing" if label else "no loss curve")
-        style = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
-        if y in HELD_OUT:
-            axes.plot(*zip(*found, strict=True), marker="o", markersize=4,
-                      label=label or "held out", **style)  # fmt: skip
-        elif found:  # faintly as it is, and above it the smoothed curve
+        style: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)]}
+        style["linestyle"] = DASHES[number % len(DASHES)]
+        if found and y not in HELD_OUT:  # faintly as it is, and above it the smoothed curve
             positions, values = zip(*found, strict=True)
             wide = width or 2 * max(1, len(values) // 50) + 1
             if wide > 1:
@@ -161,12 +161,31 @@ def draw(
                           alpha=0.3, label=each)  # fmt: skip
             axes.plot(positions, smooth(values, wide), linewidth=2,
                       label=label or "training, smoothed", **style)  # fmt: skip
-        if held_out:
-            of_run = {"color": style["color"], "linestyle": "none", "label": f"{label}, held out"}
-            alone = {"color": ORANGE, "linestyle": "--", "label": "held out"}
-            axes.plot(*zip(*held_out, strict=True), marker="o", markersize=4,
-                      **(of_run if label else alone))  # fmt: skip
+        if evaluated:
+            name = label if y in HELD_OUT and label else f"{label}, held out".removeprefix(", ")
+            if y == "loss":
+                style = {**style, "linestyle": "none"} if label else ALONE
+            _draw_evaluations(axes, run, metrics, (x, evaluated), name, style)
     axes.set(xlabel=X_LABELS[x], ylabel=Y_LABELS[y])
+
+
+def _draw_evaluations(
+    axes: Any,
+    run: Path,
+    metrics: list[dict[str, Any]],
+    what: tuple[str, str],
+    label: str,
+    style: Mapping[str, Any],
+) -> None:
+    """Draw evaluations on a part of the held-out text as a line; that on all of it stands apart."""
+    partly = points(run, [m for m in metrics if not m.get("complete")], *what)
+    whole = points(run, [m for m in metrics if m.get("complete")], *what)
+    if partly:
+        axes.plot(*zip(*partly, strict=True), marker="o", markersize=4, label=label, **style)
+    if whole:
+        label = f"{label}, all of the text" if partly else label
+        apart = {**style, "linestyle": "none"}
+        axes.plot(*zip(*whole, strict=True), marker="D", markersize=6, label=label, **apart)
 
 
 def _nothing_to_draw(run: Path, metrics: list[dict[str, Any]], y: str, what: str) -> UserError:

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm.auto import tqdm
-
 from gpt2lib.config import load_config
 from gpt2lib.tuning.checks import check
 from gpt2lib.tuning.config import StudyConfig
 from gpt2lib.tuning.results import UNIT, best_trials, winner
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import write_text, writing
+from gpt2lib.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -77,7 +76,7 @@ def tune(config: StudyConfig, folder: str | Path) -> Study:
     study = open_folder(config, folder)
     ended = n_ended(study.get_trials(deepcopy=False))
     total = config.trials + config.confirm
-    with tqdm(total=total, initial=ended, unit="trial") as bar, Pool(config, folder) as pool:
+    with progress_bar(total, "trial", initial=ended) as bar, Pool(config, folder) as pool:
         running = True
         while running:
             time.sleep(POLL)

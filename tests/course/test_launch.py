@@ -259,6 +259,18 @@ def test_follow_says_the_error_in_one_line(folder, capsys):
     assert not run.running and run.result is None
 
 
+def test_follow_draws_a_run_whose_name_has_a_point(folder, capsys):
+    run = LiveRun(folder / "lr0.003_b")
+    run.out.mkdir()
+    lines = [{"step": s, "loss": 5.0 - s} for s in (1, 2)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run.out / "metrics.jsonl").write_text(text, encoding="utf-8")
+    run.follow()
+    assert (
+        "Figure training-lr0-003-b: Training loss of the run lr0.003_b" in capsys.readouterr().out
+    )
+
+
 def test_watching_can_be_interrupted_and_the_run_goes_on(folder, capsys, monkeypatch):
     run = LiveRun(folder / "run")
     run.process.start(["-c", "import time; time.sleep(60)"])

@@ -301,3 +301,41 @@ def test_bad_input_is_one_line(
     assert main(["plot", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_the_evaluation_on_all_of_the_text_is_not_joined_to_those_on_a_part(run: Path) -> None:
+    from matplotlib.figure import Figure
+
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        line = {"step": 60, "val_loss": 1.5, "val_bits_per_byte": 0.7, "complete": True}
+        file.write(json.dumps(line) + "\n")
+    axes = Figure().add_subplot()
+    draw_report(axes, run)
+    of = {line.get_label(): line for line in axes.get_lines()}
+    assert list(of["held out"].get_xdata()) == [0, 20, 40, 60]
+    whole = of["held out, all of the text"]
+    assert list(whole.get_ydata()) == [1.5] and whole.get_linestyle() == "None"
+
+
+@pytest.mark.parametrize("by", ["fingerprint", "configuration"])
+def test_runs_with_different_tokenizers_are_compared_by_bits_per_byte(
+    run: Path, by: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)
+    other = run.parent / "other"
+    for folder, name, size in ((run, "aa", 512), (other, "bb", 65)):
+        folder.mkdir(exist_ok=True)
+        if folder is other:
+            (other / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes())
+        model = f"model: {{block_size: 250, vocab_size: {size}}}\n"
+        (folder / "config.yaml").write_text("batch_size: 4\n" + model, encoding="utf-8")
+        if by == "fingerprint":
+            step = folder / "checkpoints" / "step-00000060"
+            step.mkdir(parents=True)
+            (step / "state.json").write_text(json.dumps({"tokenizer": name}), encoding="utf-8")
+    assert main(["plot", str(run), str(other)]) == 0
+    assert "different tokenizers" in capsys.readouterr().out
+    assert Path("compare-bits_per_byte.png").is_file()
+    assert main(["plot", str(run), str(run)]) == 0
+    assert "different tokenizers" not in capsys.readouterr().out
+    assert Path("compare-loss.png").is_file()
