@@ -39,6 +39,8 @@ MINUTES = re.compile(r"(Minutes: [^\n]*?)(\S+)( to run)")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+[/\\]\d+\.py")  # how warnings name a cell
 WIDGET = "application/vnd.jupyter.widget-view+json"
+KEPT = ("tags", "jupyter")
+"""Metadata of a cell that stay; the second folds the code of a figure in JupyterLab."""
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -85,8 +87,8 @@ def tidy(notebook: Any, replacements: dict[str, str]) -> None:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     number_cells(notebook)
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        kept = {key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)}
+        cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type != "code":
             continue
         # A widget, such as a progress bar, is nothing without its kernel.

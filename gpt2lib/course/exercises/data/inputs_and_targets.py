@@ -14,11 +14,16 @@ torch: Any = lazy("torch")
 class _Row:
     """Ids in memory, which `batch` reads as it reads a token file."""
 
+    marks = None
+
     def __init__(self, tokens: Any) -> None:
-        self.tokens, self.parts = tokens, (self,)
+        self.tokens = tokens
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def window_ends(self, starts: Any, block_size: int) -> Any:
+        return np.full(len(starts), len(self))
 
 
 def _of_a_row(batch: Function) -> Function:
