@@ -43,7 +43,7 @@ def test_the_command_finds_what_the_notebooks_keep(folder, here, project, monkey
     monkeypatch.chdir(project / here)
     assert main(["course", "progress"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("2 of 70 exercises done. (read from ")
+    assert said.startswith("2 of 76 exercises done. (read from ")
     assert "03  What is a good loss?       █████░░░░░ 2 of 4" in said
 
 
@@ -52,7 +52,7 @@ def test_the_copy_of_make_lab_comes_first(project, monkeypatch, capsys):
     kept(project / "my-notebooks", "entropy", "cross-entropy")
     monkeypatch.chdir(project)
     progress()
-    assert "2 of 70 exercises done. (read from my-notebooks/" in capsys.readouterr().out
+    assert "2 of 76 exercises done. (read from my-notebooks/" in capsys.readouterr().out
 
 
 def test_a_file_by_option_or_variable(project, tmp_path, monkeypatch, capsys):
@@ -60,20 +60,20 @@ def test_a_file_by_option_or_variable(project, tmp_path, monkeypatch, capsys):
     kept(tmp_path / "class", "rope")
     other = str(tmp_path / "class" / FILE)
     assert main(["course", "progress", "--file", other]) == 0
-    assert capsys.readouterr().out.startswith("1 of 70")
+    assert capsys.readouterr().out.startswith("1 of 76")
     monkeypatch.setenv("GPT2LIB_PROGRESS", other)
     assert main(["course", "progress"]) == 0
-    assert capsys.readouterr().out.startswith("1 of 70")
+    assert capsys.readouterr().out.startswith("1 of 76")
     monkeypatch.setenv("GPT2LIB_PROGRESS", "off")
     progress()
-    assert capsys.readouterr().out.startswith("0 of 70")
+    assert capsys.readouterr().out.startswith("0 of 76")
     with pytest.raises(UserError, match="is not there"):
         progress(tmp_path / "nothing.json")
 
 
 def test_nothing_kept_is_said(project, capsys):
     progress()
-    assert f"0 of 70 exercises done. (no {FILE} is here)" in capsys.readouterr().out
+    assert f"0 of 76 exercises done. (no {FILE} is here)" in capsys.readouterr().out
 
 
 def test_an_old_file_without_guesses_is_read(project):
