@@ -15,8 +15,7 @@ from gpt2lib.config import GPTConfig
 from gpt2lib.model.attention import CausalSelfAttention
 from gpt2lib.model.cache import KVCache, LayerCache
 from gpt2lib.model.init import init_weights, tie
-from gpt2lib.model.kernels.chunked_loss import LMHead, head_loss
-from gpt2lib.model.loss import check_ids
+from gpt2lib.model.kernels.chunked_loss import LMHead, check_ids, head_loss
 from gpt2lib.model.masks import Mask, document_masks
 from gpt2lib.model.positions import POSITIONS, Rotate, positions_in
 from gpt2lib.utils.errors import UserError

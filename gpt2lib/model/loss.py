@@ -9,28 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gpt2lib.config import IGNORE
-from gpt2lib.utils.errors import UserError
-
-
-def check_ids(idx: Tensor, targets: Tensor | None, vocab_size: int) -> None:
-    """Refuse ids that the model has no row for, where looking costs next to nothing.
-
-    That is on a CPU; a GPU would have to be waited for, and stops by itself.
-
-    Raises:
-        UserError: naming the first id that is wrong.
-    """
-    for what, ids in {"idx": idx, "targets": targets}.items():
-        if ids is None or ids.device.type != "cpu" or type(ids) is not Tensor or not ids.numel():
-            continue  # a subclass, as of FakeTensorMode, has no values to look at
-        least, most = (int(end) for end in ids.aminmax())
-        if least < (0 if what == "idx" else min(0, IGNORE)) or most >= vocab_size:
-            wrong = most if most >= vocab_size else least
-            hint = f"; what is not to be scored is {IGNORE}" if what == "targets" else ""
-            raise UserError(
-                f"{what} hold {wrong}, but the model has {vocab_size} tokens, 0 to "
-                f"{vocab_size - 1}{hint}"
-            )
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

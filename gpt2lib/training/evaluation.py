@@ -89,23 +89,17 @@ def score(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    total = torch.zeros(2, dtype=torch.float64)  # summed loss, tokens scored
-    at_ends = 0.0  # the part of the loss that end-of-text tokens have
+    total = torch.zeros(3, dtype=torch.float64)  # summed loss, tokens scored, loss of the ends
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     for idx, targets in _share(eval_batches(tokens, block_size, batch_size, limit), rank, world):
         idx, targets = idx.to(device), targets.to(device)
         documents = () if eot is None else (document_ids(idx, eot),)
-        if end is None:
-            loss, count = model(idx, targets, *documents)
-        else:
-            assert isinstance(model, GPT)
-            loss, count, of_ends = _loss_and_that_of_ends(model, idx, targets, documents, end)
-            at_ends += of_ends.item()
-        total += torch.tensor([loss.item(), count.item()], dtype=torch.float64)
+        parts = _loss_of_batch(model, idx, targets, documents, end)
+        total += torch.tensor([part.item() for part in parts], dtype=torch.float64)
     if accelerator is not None and world > 1:
         total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
     model.train(was_training)
-    nats, count = total.tolist()
+    nats, count, at_ends = total.tolist()
     found = {
         "loss": (mean := nats / count),
         "perplexity": math.inf if mean > 700 else math.exp(mean),  # exp(710) overflows
@@ -123,10 +117,13 @@ def _bits_per_byte(nats: float, count: float, tokens: TokenFile) -> float:
     return bits_per_byte(nats / share, tokens.header.n_scored_bytes)
 
 
-def _loss_and_that_of_ends(
-    model: GPT, idx: Tensor, targets: Tensor, documents: Sequence[Tensor], end: int
+def _loss_of_batch(
+    model: nn.Module, idx: Tensor, targets: Tensor, documents: Sequence[Tensor], end: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss and the count of `GPT.forward`, and the part of the loss of `end` tokens."""
+    if end is None:
+        return *model(idx, targets, *documents), torch.zeros(())
+    assert isinstance(model, GPT)
     x = model.transformer(idx, None, *documents)  # (B, T, C), read once
     ends = targets == end
     of_ends, _ = head_loss(model.lm_head, x[ends][None], targets[ends][None])

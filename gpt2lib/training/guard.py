@@ -18,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from gpt2lib.config import OptimConfig, TrainConfig
+from gpt2lib.config import TrainConfig
+from gpt2lib.config.schema import flat
 from gpt2lib.training.optim import learning_rate
 from gpt2lib.utils.errors import UserError
 
@@ -138,14 +139,18 @@ class Guard:
             )
 
 
-def odd_schedule(steps: int, config: OptimConfig) -> list[str]:
-    """Say what a schedule does that is seldom meant."""
-    said = []
-    last = learning_rate(steps - 1, steps, config)
-    if steps <= config.warmup_steps:
+def odd_settings(config: TrainConfig) -> list[str]:
+    """Say what settings do that is seldom meant: nothing reads a field, or a rate is never had."""
+    values, steps, optim = flat(config.to_dict()), config.steps, config.optim
+    said = [
+        f"{name} is {values[name]}, but nothing reads it: {why}"
+        for name, why in config.unused().items()
+    ]
+    last = learning_rate(steps - 1, steps, optim)
+    if steps <= optim.warmup_steps:
         said.append(
-            f"the learning rate only rises, up to {last:g} of {config.lr:g}: optim.warmup_steps is "
-            f"{config.warmup_steps} of {steps} steps"
+            f"the learning rate only rises, up to {last:g} of {optim.lr:g}: optim.warmup_steps is "
+            f"{optim.warmup_steps} of {steps} steps"
         )
     if last == 0:
         said.append("the last update changes nothing: its rate is 0, as optim.min_lr is")

@@ -165,7 +165,9 @@ class Trainer:
                 self.step, self.n_read, spike, loss=loss, lr=lr, grad_norm=grad_norm, **learned
             )
         else:
-            self.skip(reason, micro_batches)
+            self.log.skipped(self.step, reason, self.guard.in_a_row)
+            if self.guard.in_a_row > config.max_skipped:
+                self.state.give_up(self.folder, self.step, reason, micro_batches, self.guard)
         return stops > 0
 
     def backward(self, micro_batches: list[MicroBatch], n_tokens: float) -> float:
@@ -187,17 +189,6 @@ class Trainer:
             total += loss.detach()
         return total.item()
 
-    def skip(self, reason: str, micro_batches: list[MicroBatch]) -> None:
-        """Write down an update that was not made; stop the run after too many in a row.
-
-        Raises:
-            UserError: after the batch is saved, to be looked at.
-        """
-        self.log.skipped(self.step, reason, self.guard.in_a_row)
-        if self.guard.in_a_row > self.config.max_skipped:
-            where = self.state.save_batch(self.folder, self.step, micro_batches)
-            raise self.guard.too_many(self.step, reason, where, self.config)
-
     def save(self, scores: dict[str, Any]) -> None:
         """Write a checkpoint; `scores` are those of an evaluation at this very step, if any."""
         with self.log.timed("save"):
@@ -209,7 +200,6 @@ class Trainer:
 
     def finish(self) -> dict[str, Any]:
         """Score all held-out text and write the result, which makes the run complete."""
-        config = self.config
         result = {
             **self.evaluator.evaluate(self.step, full=True),
             "steps": self.step,
@@ -218,12 +208,12 @@ class Trainer:
             **self.log.totals(self.step * self.n_read),
             "skipped": self.guard.skipped,
             "spikes": self.guard.spikes,
-            "precision": config.precision,
+            "precision": self.config.precision,
             "device": self.accelerator.device.type,
             "processes": self.accelerator.num_processes,
         }
         if self.accelerator.is_main_process:
-            if found := self.log.best(config.keep_best):
+            if found := self.log.best(self.config.keep_best):
                 result["best"] = found._asdict()
             self.write_result(result)
         self.accelerator.wait_for_everyone()

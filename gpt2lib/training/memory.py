@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 
 from gpt2lib.config import GPTConfig, TrainConfig
 from gpt2lib.estimate.update import MARGIN, Moments, UpdateMemory, divisors, highest
@@ -120,6 +122,24 @@ def largest_micro_batch(update: UpdateMemory, available: int) -> int:
         f"{update.config.device} a run takes at most {(1 - MARGIN) * available / 1e9:.2f} GB; "
         f"{way_out}"
     )
+
+
+def resolve_micro_batch(config: TrainConfig, processes: int, before: Any) -> int:
+    """Return the micro-batch that auto means, the same in every process; each must call it.
+
+    Args:
+        config: the run, its device and precision resolved.
+        processes: how many train together.
+        before: what was chosen before, which stays if it is possible.
+
+    Raises:
+        UserError: if a single sequence does not fit.
+    """
+    share = config.batch_size // processes
+    if isinstance(before, int) and share % before == 0:
+        return before
+    update = update_memory(config, share, processes)
+    return choose_micro_batch(update, lambda n: min(gather_object([n])))
 
 
 def choose_micro_batch(update: UpdateMemory, agree: Callable[[int], int] = int) -> int:

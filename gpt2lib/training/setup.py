@@ -14,12 +14,10 @@ from accelerate.utils import (
     DistributedType,
     GradientAccumulationPlugin,
     broadcast_object_list,
-    gather_object,
     parse_flag_from_env,
 )
 
 from gpt2lib.config import TrainConfig
-from gpt2lib.config.schema import flat
 from gpt2lib.data import Prepared, batch, prepare
 from gpt2lib.data.sources import found_from
 from gpt2lib.hub import load_pretrained, load_tokenizer_for, resolve, tokenizer_folder
@@ -29,9 +27,9 @@ from gpt2lib.runs.checkpoint import STATE, read_model_config
 from gpt2lib.runs.folder import RESOLVED, Run
 from gpt2lib.runs.trackers import accelerator_arguments, check_trackers
 from gpt2lib.training import distributed
-from gpt2lib.training.guard import odd_schedule
+from gpt2lib.training.guard import odd_settings
 from gpt2lib.training.hardware import require_room, resolve_device, resolve_precision
-from gpt2lib.training.memory import choose_micro_batch, update_memory
+from gpt2lib.training.memory import resolve_micro_batch
 from gpt2lib.training.methods import choose_parameters
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import expand
@@ -74,12 +72,8 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
         )
     config = _pin_base(config, run)
     model = _make_model(config, data, run)
-    prompt = _encode_prompt(config, data) if config.sample_tokens else []
-    if len(prompt) > model.config.block_size:
-        raise UserError(
-            f"sample_prompt has {len(prompt)} tokens, but block_size is "
-            f"{model.config.block_size}; shorten it"
-        )
+    if config.sample_tokens:
+        _check_prompt(config, data, model.config.block_size)
     config = _resolve(config.replace(model=model.config), run, device, data, model)
     accelerator = _make_accelerator(config, run, device, model)
     torch.manual_seed(config.seed + 1 + accelerator.process_index)  # dropout differs by process
@@ -91,19 +85,15 @@ def set_up(config: TrainConfig, run: Run) -> Setup:
                 logger.warning("%s: %s", part.name, said)
         if example := data.info.get("example"):
             logger.info("a row, of which what is in [[ ]] is learned:\n%s", example)
-        values = flat(config.to_dict())
-        for name, why in config.unused().items():
-            logger.warning("%s is %s, but nothing reads it: %s", name, values[name], why)
-        for said in odd_schedule(config.steps, config.optim):
+        for said in odd_settings(config):
             logger.warning("%s", said)
     return Setup(config, accelerator, data, model)
 
 
 def wanted_device(device: str) -> str:
     """Return the device of the settings, and for auto what the launcher says, if anything."""
-    if device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU"):
-        return "cpu"
-    return device
+    cpu_only = device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU")
+    return "cpu" if cpu_only else device
 
 
 def join_processes(device: str) -> PartialState:
@@ -169,12 +159,16 @@ def _prepare_data(config: TrainConfig, run: Run) -> Prepared:
     return data
 
 
-def _encode_prompt(config: TrainConfig, data: Prepared) -> list[int]:
-    """Return the ids that a sample begins with."""
+def _check_prompt(config: TrainConfig, data: Prepared, block_size: int) -> None:
+    """Refuse what a sample cannot begin with."""
     try:
-        return data.tokenizer.encode(config.sample_prompt)
+        prompt = data.tokenizer.encode(config.sample_prompt)
     except UserError as error:
         raise UserError(f"sample_prompt {config.sample_prompt!r}: {error}") from error
+    if len(prompt) > block_size:
+        raise UserError(
+            f"sample_prompt has {len(prompt)} tokens, but block_size is {block_size}; shorten it"
+        )
 
 
 def _say_text(config: TrainConfig, data: Prepared) -> str:
@@ -253,12 +247,9 @@ def _resolve(config: TrainConfig, run: Run, device: str, data: Prepared, model: 
     (precision,) = broadcast_object_list([precision])  # the processes may have timed differently
     config = config.replace(precision=precision)
     if config.micro_batch == "auto":
-        processes = PartialState().num_processes
-        share, before = config.batch_size // processes, earlier.get("micro_batch")
-        if not isinstance(before, int) or share % before:
-            update = update_memory(config.replace(device=device), share, processes)
-            before = choose_micro_batch(update, lambda n: min(gather_object([n])))
-        config = config.replace(micro_batch=before)
+        here, before = config.replace(device=device), earlier.get("micro_batch")
+        size = resolve_micro_batch(here, PartialState().num_processes, before)
+        config = config.replace(micro_batch=size)
     return config
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -168,11 +168,13 @@ class TrainingState:
         if base is not None:
             write_json(folder / ADAPTER_CONFIG, adapter_config(config.method, base["source"]))
 
-    def save_batch(self, run: Path, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
-        """Write what this process read for an update, to be looked at; return the file.
+    def give_up(
+        self, run: Path, step: int, why: str, micro_batches: Sequence[MicroBatch], guard: Guard
+    ) -> NoReturn:
+        """Stop a run that skips one update after the other; what the last one read is kept.
 
         Raises:
-            UserError: if the disk refuses.
+            UserError: that says it, or that the disk refuses.
         """
         name = f"step-{step:08d}-{self.accelerator.process_index}.safetensors"
         path = run / "non_finite" / name
@@ -183,7 +185,7 @@ class TrainingState:
         with writing(path):
             path.parent.mkdir(exist_ok=True)
             checkpoint.write_tensors(path, whole)
-        return path
+        raise guard.too_many(step, why, path, self.config)
 
     def load(self, folder: Path) -> Progress:
         """Put everything back; return how far the run is.

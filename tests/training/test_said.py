@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import config, log, verse
 
-from gpt2lib.config import DataConfig, OptimConfig
+from gpt2lib.config import DataConfig, OptimConfig, TrainConfig
 from gpt2lib.data.sources import load_corpus
 from gpt2lib.data.sources.files import OURS
 from gpt2lib.data.token_files import INFO
@@ -18,7 +18,7 @@ from gpt2lib.generation.sampling import next_token_probabilities
 from gpt2lib.hub.card import History, training_rows
 from gpt2lib.runs.checkpoint import MODEL
 from gpt2lib.runs.folder import REQUESTED
-from gpt2lib.training.guard import Guard, odd_schedule
+from gpt2lib.training.guard import Guard, odd_settings
 from gpt2lib.training.loop import train
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.formats import to_json
@@ -33,10 +33,10 @@ def test_a_loss_that_jumps_early_stands_out() -> None:
 
 
 def test_odd_schedules_are_said() -> None:
-    assert odd_schedule(1000, OptimConfig()) == []
-    (said,) = odd_schedule(20, OptimConfig(lr=1e-3))
+    assert odd_settings(TrainConfig(steps=1000)) == []
+    (said,) = odd_settings(TrainConfig(steps=20, optim=OptimConfig(lr=1e-3)))
     assert "only rises, up to 0.0002 of 0.001: optim.warmup_steps is 100 of 20 steps" in said
-    (said,) = odd_schedule(1000, OptimConfig(min_lr=0.0))
+    (said,) = odd_settings(TrainConfig(steps=1000, optim=OptimConfig(min_lr=0.0)))
     assert "the last update changes nothing" in said
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from gpt2lib.utils import files as storage
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import atomic_folder, expand, file_lock, verify, write_text
-from gpt2lib.utils.formats import read_json, read_jsonl, read_yaml, write_json
+from gpt2lib.utils.formats import read_json, read_jsonl, read_yaml, to_json, write_json
 
 
 def fill(folder: Path, text: str = "new") -> None:
@@ -333,3 +334,35 @@ def test_a_lock_is_waited_for(tmp_path):
     mine.__exit__(None, None, None)
     other.join(10)
     assert got
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux what is flushed")
+def test_every_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done: list[str] = []
+    real_sync, real_rename, real_replace = os.fsync, Path.rename, Path.replace
+
+    def sync(descriptor: int) -> None:
+        real_sync(descriptor)
+        done.append(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+
+    def move(real, path, target):
+        done.append("moved")
+        return real(path, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "rename", lambda path, target: move(real_rename, path, target))
+    monkeypatch.setattr(Path, "replace", lambda path, target: move(real_replace, path, target))
+    write_text(tmp_path / "a.txt", "text")
+    assert len(done) == 2 and done[1] == "moved" and Path(done[0]).name.startswith(".a.txt")
+    done.clear()
+    with atomic_folder(tmp_path / "made") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "b.txt").write_text("text", encoding="utf-8")
+    before, after = done[: done.index("moved")], done[done.index("moved") + 1 :]
+    assert [Path(name).name for name in before[:2]] == ["b.txt", "manifest.json"]
+    assert Path(before[-1]).name == "inner" and after == [os.path.realpath(tmp_path)]
+
+
+def test_json_has_no_number_that_is_none():
+    values = {"a": math.nan, "b": [math.inf, 1.5], "c": (-math.inf,)}
+    assert to_json(values) == '{"a": null, "b": [null, 1.5], "c": [null]}'

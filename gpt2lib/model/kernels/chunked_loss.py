@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from gpt2lib.config import IGNORE
 from gpt2lib.model.loss import next_token_loss
@@ -24,6 +23,16 @@ CHUNK = 2**25
 Fewer cost time, because the gradient of the head is added up once a chunk."""
 IN_CACHE = 2**20
 """Logits that become probabilities at a time on a CPU, so that they stay in its cache."""
+
+
+def _seen(register: Any) -> Any:
+    """Return a way to register a hook on a head that shows the hook all logits."""
+
+    def registered(head: LMHead, *args: Any, **kwargs: Any) -> Any:
+        head.whole = True
+        return register(head, *args, **kwargs)
+
+    return registered
 
 
 class LMHead(nn.Linear):
@@ -41,25 +50,27 @@ class LMHead(nn.Linear):
             return super().forward(x)
         return linear_cross_entropy(x, self.weight, targets)
 
-    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """Register a hook, as `nn.Module` does; it will see all logits."""
-        self.whole = True
-        return super().register_forward_hook(*args, **kwargs)
+    register_forward_hook = _seen(nn.Linear.register_forward_hook)
+    register_backward_hook = _seen(nn.Linear.register_backward_hook)
+    register_full_backward_hook = _seen(nn.Linear.register_full_backward_hook)
+    register_full_backward_pre_hook = _seen(nn.Linear.register_full_backward_pre_hook)
 
-    def register_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """Register a hook, as `nn.Module` does; it will see the gradient of all logits."""
-        self.whole = True
-        return super().register_backward_hook(*args, **kwargs)
 
-    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """Register a hook, as `nn.Module` does; it will see the gradient of all logits."""
-        self.whole = True
-        return super().register_full_backward_hook(*args, **kwargs)
+def check_ids(idx: Tensor, targets: Tensor | None, vocab_size: int) -> None:
+    """Refuse ids that the model has no row for; a GPU would have to be waited for, and stops.
 
-    def register_full_backward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """Register a hook, as `nn.Module` does; it will see the gradient of all logits."""
-        self.whole = True
-        return super().register_full_backward_pre_hook(*args, **kwargs)
+    Raises:
+        UserError: naming the first id that is wrong.
+    """
+    for what, ids in {"idx": idx, "targets": targets}.items():
+        if ids is None or ids.device.type != "cpu" or type(ids) is not Tensor or not ids.numel():
+            continue  # a subclass, as of FakeTensorMode, has no values to look at
+        least, most = (int(end) for end in ids.aminmax())
+        if least < (0 if what == "idx" else min(0, IGNORE)) or most >= vocab_size:
+            wrong = most if most >= vocab_size else least
+            hint = f"; what is not to be scored is {IGNORE}" if what == "targets" else ""
+            there = f"{vocab_size} tokens, 0 to {vocab_size - 1}"
+            raise UserError(f"{what} hold {wrong}, but the model has {there}{hint}")
 
 
 def head_loss(head: nn.Module, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
