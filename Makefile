@@ -3,6 +3,7 @@ PYTHON   ?= python3
 PIP_ARGS ?=
 PRESET   ?= cpu
 NAME     = $(PRESET)
+MINUTES  ?=
 NB       ?=
 ARGS     ?=
 NANOGPT  ?=
@@ -30,8 +31,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo 'Installed. Next: make lab, or make train.'
 
-train: $(READY)  ## train PRESET (default: cpu) into runs/NAME
-	$(BIN)/gpt2lib train $(PRESET) --out runs/$(NAME) $(ARGS)
+train: $(READY)  ## train PRESET (default: cpu) into runs/NAME; MINUTES=6 to end in six minutes
+	$(BIN)/gpt2lib train $(PRESET) --out runs/$(NAME) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 lab: $(READY)  ## open JupyterLab on a private copy of the course; ARGS="--no-browser --port 9999"
 	$(BIN)/python tools/lab.py $(ARGS)

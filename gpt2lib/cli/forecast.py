@@ -61,7 +61,12 @@ def shapes(device: str) -> Shapes:
 
 
 def update_seconds(
-    config: GPTConfig, batch_size: int, precision: str, device: str = "cpu", seconds: float = 1.0
+    config: GPTConfig,
+    batch_size: int,
+    precision: str,
+    device: str = "cpu",
+    seconds: float = 1.0,
+    optim: OptimConfig | None = None,
 ) -> float:
     """Train a model on random tokens for a few updates; return the median seconds of one.
 
@@ -74,13 +79,14 @@ def update_seconds(
         device: cpu, cuda or mps.
         seconds: how long to train, about; two updates are made at least, and the first, which
             fetches memory, is not counted.
+        optim: the optimiser; by default AdamW.
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     taken: list[float] = []
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = GPT(config).to(device)
-        optimizer = make_optimizer(model, OptimConfig())
+        optimizer = make_optimizer(model, optim or OptimConfig())
         idx = torch.randint(config.vocab_size, (batch_size, config.block_size)).to(device)  # (B, T)
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(taken) < 2:

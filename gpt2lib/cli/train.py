@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt2lib.cli import minutes
 from gpt2lib.cli.terminal import Options, command_line, print_table, scores_table
 from gpt2lib.config import TrainConfig, load_config, preset_names
 from gpt2lib.utils.errors import UserError, visible
@@ -35,9 +36,13 @@ class Train(Options):
         out: the run's folder; by default runs/ and the preset's name.
         resume: auto goes on with the run in that folder, never wants a new one, a checkpoint's
             path goes on from there.
+        minutes: how long the training may take: a few seconds of measuring say how many steps
+            that is, and evaluations, checkpoints and warm-up follow them. In place of --steps.
     """
 
-    usage = "PRESET_OR_YAML [--out DIR] [--resume auto|never|PATH] [--any.field value]"
+    usage = (
+        "PRESET_OR_YAML [--out DIR] [--minutes N] [--resume auto|never|PATH] [--any.field value]"
+    )
     arguments = ("preset",)
     config = TrainConfig
     often = OFTEN
@@ -46,6 +51,7 @@ class Train(Options):
     preset: str = ""
     out: str | None = None
     resume: str = "auto"
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         if not self.preset:
@@ -66,9 +72,14 @@ class Train(Options):
 def train(argv: list[str]) -> int:
     """Run `gpt2lib train PRESET_OR_YAML [--out DIR] [--resume ...] [--any.field value]`."""
     options, config = parse(argv)
+    minutes.spare_a_busy_machine(config)  # before PyTorch is loaded
     from gpt2lib.training.hardware import prepare_process
 
     prepare_process()  # before the first tensor
+    if options.minutes is not None:
+        _, given = Train.read(argv)
+        measure, wanted = minutes.update_seconds, options.minutes
+        config = minutes.for_minutes(config, wanted, given, options.folder, measure)
     from gpt2lib.runs.plots import write_report
     from gpt2lib.training.guard import Interrupted
     from gpt2lib.training.loop import train as run_training

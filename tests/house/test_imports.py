@@ -254,3 +254,14 @@ def test_tools_agree_on_the_oldest_python() -> None:
     assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(
         ".".join(map(str, sys.version_info[:3]))
     )
+
+
+def test_the_citation_and_the_form_for_a_number_can_be_read() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["project"]["version"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= form.keys(), path
+        asked = [part["id"] for part in form["body"] if part["type"] != "markdown"]
+        assert len(asked) == len(set(asked)) and "doctor" in asked
