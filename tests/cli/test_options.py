@@ -92,7 +92,7 @@ def test_the_short_help_shows_what_is_changed_most_and_how_to_see_all(
     names = [n for n in all_kinds(TrainConfig) if n in OFTEN and "." not in n]
     names += [n for n in all_kinds(TrainConfig) if n in OFTEN and "." in n]
     assert len(names) == len(OFTEN)
-    assert re.findall(r"^  --([\w.]+)", short, re.MULTILINE) == ["out", "resume", *names]
+    assert re.findall(r"^  --([\w.]+)", short, re.MULTILINE) == ["out", "resume", "minutes", *names]
     assert all(name in " ".join(short.split()) for name in preset_names())
     assert main(["train", "smoke", "--help=all"]) == 0
     whole = capsys.readouterr().out
