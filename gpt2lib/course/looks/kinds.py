@@ -27,7 +27,10 @@ def looks(
     if got is None or got is ...:
         yield Look("blank", f"it is {'None' if got is None else '...'}")
     elif not first_difference(right, got, tol.rtol, tol.atol):
-        text = f"the values are right, but it is {kind_of(got)} where {kind_of(right)} is asked for"
+        it, asked = "it is", (kind_of(right), kind_of(got))
+        if asked[0] == asked[1] and isinstance(right, list | tuple):  # the same around others
+            it, asked = _first_part_of_another_kind(right, got)
+        text = f"the values are right, but {it} {asked[1]} where {asked[0]} is asked for"
         yield Look("type", text)
     elif isinstance(got, list | tuple) and len(got) == 1 and not difference(right, got[0]):
         yield Look("type", f"it is {kind_of(got)} that holds the right value")
@@ -36,6 +39,13 @@ def looks(
             yield Look("type", f"it says the right thing as {kind_of(got)}, not {kind_of(right)}")
     else:
         yield from _truth_as_number(numeric(right), numeric(got))
+
+
+def _first_part_of_another_kind(right: Any, got: Any) -> tuple[str, tuple[str, str]]:
+    """Return "at index i there is", and the kinds that are asked for and that came there."""
+    kinds = [(kind_of(a), kind_of(b)) for a, b in zip(right, got, strict=True)]
+    place = next((i for i, (a, b) in enumerate(kinds) if a != b), 0)
+    return f"at index {place} there is", kinds[place]
 
 
 def _encoded(value: str | bytes) -> bytes:

@@ -30,7 +30,10 @@ def _top_k_cases() -> list[Case]:
 
 
 def _keeps_ties(top_k: Function) -> bool:
-    return bool((top_k(torch.tensor([[1.0, 3.0, 1.0, 1.0]]), 2) > 0).sum() > 2)
+    """Whether more than k tokens stay where logits are equal, and k where they are not."""
+    apart, tied = torch.tensor([[1.0, 3.0, 0.5, 0.0]]), torch.tensor([[1.0, 3.0, 1.0, 1.0]])
+    kept, of_tied = ((top_k(logits, 2)[0] > 0).tolist() for logits in (apart, tied))
+    return bool(kept == [True, True, False, False] and sum(of_tied) > 2)
 
 
 EXERCISE = Exercise(
