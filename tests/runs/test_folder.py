@@ -15,8 +15,10 @@ from gpt2lib.runs import folder as runs
 from gpt2lib.runs.checkpoint import checkpoints
 from gpt2lib.runs.folder import forget_after, open_run
 from gpt2lib.runs.log import write_line
+from gpt2lib.runs.resume import named_checkpoint
 from gpt2lib.training.loop import Trainer, train
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import atomic_folder
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -142,3 +144,13 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path) -> None:
             file.write(b'{"step": 1, "lo\xff\n[1]\n')
     forget_after(tmp_path, 2)
     assert [m["step"] for m in log(tmp_path)] == [0, 1, 2]
+
+
+def test_a_damaged_checkpoint_is_not_resumed_by_its_path(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "step-00000004") as folder:
+        (folder / "model.safetensors").write_bytes(bytes(8))
+    path = str(tmp_path / "step-00000004")
+    assert named_checkpoint(path, TrainConfig()) == Path(path).resolve()
+    (Path(path) / "model.safetensors").write_bytes(bytes(7) + b"x")
+    with pytest.raises(UserError, match="was altered: its sha256"):
+        named_checkpoint(path, TrainConfig())

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gpt2lib.runs.log import RunLog
+from gpt2lib.runs import log as logs
+from gpt2lib.runs.log import RunLog, flush_logs
 
 
 class Told:
@@ -91,3 +92,14 @@ def test_time_is_kept_by_what_it_was_spent_on(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), log.timed("save"):
         raise RuntimeError
     assert log.spent["save"] == 10.0 + log.seconds  # what failed was not done
+
+
+def test_lines_are_on_the_disk_before_a_checkpoint_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(logs, "flush", lambda path: flushed.append(path.name))
+    for name in ("metrics.jsonl", "samples.jsonl", "config.yaml"):
+        (tmp_path / name).touch()
+    flush_logs(tmp_path)
+    assert flushed == ["metrics.jsonl", "samples.jsonl"]

@@ -193,3 +193,23 @@ def test_two_processes_compute_what_one_does(
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     torch.testing.assert_close(two, one, atol=1e-4, rtol=0)
     assert len(two) == STEPS
+
+
+@pytest.mark.parametrize("clip", [0.01, 0.0])
+def test_gradients_are_clipped_before_the_step_and_logged_as_they_were(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Opened, clip: float
+) -> None:
+    run = opened(config(text, optim={"grad_clip": clip}), tmp_path / "run")
+    norms: list[float] = []
+    gradients = [p for p in run.raw_model.parameters() if p.requires_grad]
+    monkeypatch.setattr(
+        type(run.optimizer),
+        "step",
+        lambda _: norms.append(
+            float(torch.stack([p.grad.norm() for p in gradients if p.grad is not None]).norm())
+        ),
+    )
+    run.update()
+    (line,) = [m for m in log(tmp_path / "run") if "grad_norm" in m]
+    assert line["grad_norm"] > 0.1
+    assert norms == pytest.approx([clip or line["grad_norm"]], rel=1e-3)
