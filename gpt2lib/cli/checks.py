@@ -20,6 +20,7 @@ from gpt2lib.cli.installed import (
     check_packages,
     check_python,
 )
+from gpt2lib.cli.minutes import BUSY
 from gpt2lib.data.sources.named import TINY_FILE, TINY_SHA256
 from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import cache_dir, expand
@@ -33,8 +34,8 @@ DISK = 0.2, 2.0
 """GB that must be, and had better be, free: the checkpoints of the preset cpu take at most 0.1 GB,
 as `gpt2lib estimate cpu` says, and those of GPT-2 small 4.5 GB."""
 
-BUSY = 30
-"""Percent of the cores in use, above which times say more about other programs than about us."""
+
+SLOWER = "unset OMP_NUM_THREADS for a faster training, where no other program uses the cores"
 
 
 def _room(
@@ -89,8 +90,8 @@ def check_cores() -> Finding:
     said = f"{cores} for this process; PyTorch uses {threads} thread{'s' * (threads != 1)}"
     if threads > cores:
         return Finding("cores", "warning", said, f"set OMP_NUM_THREADS={cores}: more only wait")
-    if threads == 1 < cores:
-        return Finding("cores", "warning", said, "unset OMP_NUM_THREADS for a faster training")
+    if threads == 1 < cores:  # beside another program one thread is as fast as two
+        return Finding("cores", "warning", said, SLOWER)
     return Finding("cores", "ok", said)
 
 
@@ -105,7 +106,7 @@ def check_load(seconds: float = 0.5) -> Finding:
     busy = psutil.cpu_percent(seconds)
     said = f"other programs use {busy:.0f} % of the cores"
     if busy > BUSY:
-        advice = "close them and ask again: the minutes are those of a busy machine"
+        advice = "close them and ask again: the minutes are those of a machine as busy as this"
         return Finding("load", "warning", said, advice)
     return Finding("load", "ok", said)
 
