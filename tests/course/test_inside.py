@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gpt2lib.config import GPTConfig
 from gpt2lib.course import induction
-from gpt2lib.course.changing import patched_stream, recovered, replaced_heads
+from gpt2lib.course.changing import patched_stream, recovered, replaced_heads, without_heads
 from gpt2lib.course.inside import attribution, logit_lens, look
 from gpt2lib.model.attention import eager
 from gpt2lib.model.gpt import GPT
@@ -142,6 +142,18 @@ def test_repeated_rows_repeat_and_nothing_else_is_known() -> None:
         assert 8 <= period <= 32 and not mask[:period].any()
         assert torch.equal(wanted[period:], idx.new_tensor(wanted.tolist())[: 64 - period])
         assert torch.equal(row[period:], row[:-period])
+
+
+def test_silencing_heads_leaves_what_it_was_given() -> None:
+    z = torch.ones(1, 2, 6)
+    assert without_heads(z, [1], 3).tolist() == [[[1.0, 1.0, 0.0, 0.0, 1.0, 1.0]] * 2]
+    assert (z == 1).all()
+
+
+def test_the_prefix_mask_is_that_of_a_loop() -> None:
+    row = [3, 1, 3, 3, 1, 3]  # the last token is the first one, too
+    wanted = [[0 < j <= t and row[j - 1] == row[t] for j in range(6)] for t in range(6)]
+    assert induction.prefix_mask(torch.tensor([row])).tolist() == [wanted]
 
 
 def test_a_perfect_copying_head_scores_1_and_a_uniform_one_little() -> None:
