@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpt2lib.cli.terminal import Options, print_json
+from gpt2lib.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Course(Options):
     action: Literal["exercises", "progress"]
     json: bool = False
     file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.json and self.action == "progress":
+            raise UserError("--json is for the list of exercises; leave it out, or list those")
+        if self.file is not None and self.action == "exercises":
+            raise UserError("--file is for progress; leave it out, or ask for that")
 
 
 def course(argv: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,15 @@ from gpt2lib.config import SIZES, DataConfig, GPTConfig, TrainConfig, load_confi
 from gpt2lib.config.schema import with_changes
 from gpt2lib.estimate.gpus import GPUS, MEMORY
 from gpt2lib.utils.errors import UserError
+
+READ = (
+    *("steps", "batch_size", "micro_batch", "precision", "device", "gradient_checkpointing"),
+    *("keep", "init_from", "optim.name"),
+    *("data.tokenizer", "data.vocab_size", "data.mask_documents"),
+)
+"""The fields of a run, beside the model's, on which something depends that is estimated."""
+NONE = "no estimate depends on it"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,11 +95,22 @@ def estimate(argv: list[str]) -> int:
         size = _parse_bytes(options.memory) if options.memory else cluster.memory
         found = estimate_run(config, size, cluster.gpus)
         found["budget"] = costing.cost(config, cluster, found, size)
+    _say_unread(config, changes)
     if options.json:
         print_json(found)
     else:
         print_table(_estimate_table(found))
     return 0
+
+
+def _say_unread(config: TrainConfig, changes: Mapping[str, Any]) -> None:
+    """Log which of the fields that were given change nothing that is estimated."""
+    silent = dict.fromkeys(("model.gelu", "model.rope_base", "model.rope_scale"), NONE)
+    unused = {"model.vocab_size": "it is the tokenizer's", **silent, **config.unused()}
+    for name, value in changes.items():
+        if name in unused or not (name in READ or name.startswith("model.")):
+            why = unused.get(name, NONE)
+            _log.warning("%s is %s, but nothing reads it: %s", name, value, why)
 
 
 def _preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:

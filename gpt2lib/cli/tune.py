@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpt2lib.cli.terminal import Options, aligned, command_line
 from gpt2lib.config import load_config
+from gpt2lib.utils.errors import UserError
 from gpt2lib.utils.files import expand
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Tune(Options):
     storage: str | None = None
     report: bool = False
     preset: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "trials"):
+            if getattr(self, name) is not None and (self.report or self.preset):
+                raise UserError(f"--{name} is for trials, and --report and --preset run none")
 
 
 def tune(argv: list[str]) -> int:

@@ -97,3 +97,17 @@ def test_a_run_goes_on_from_another_folder(
     monkeypatch.chdir(here / "elsewhere")
     assert main(["train", str(run / "requested.yaml"), "--out", str(run)]) == 0
     capsys.readouterr()
+
+
+def test_options_that_do_not_go_together(here: Path, refused: Refused) -> None:
+    said = refused("tune", "study.yaml", "--report", "--workers", "2")
+    assert "--workers is for trials, and --report and --preset run none" in said
+    assert "--json is for the list" in refused("course", "progress", "--json")
+    assert "--file is for progress" in refused("course", "exercises", "--file", "a.json")
+
+
+def test_an_estimate_says_what_it_does_not_read(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["estimate", "smoke", "--memory", "2GB", "--device", "cpu", "--seed", "3"]) == 0
+    assert "seed is 3, but nothing reads it: no estimate depends on it" in capsys.readouterr().err

@@ -758,3 +758,17 @@ def test_an_encoding_for_each_file(tmp_path, caplog):
         "*.lat.txt": "cp1252"
     }
     assert parse(["smoke", "--data.encoding", "437"])[1].data.encoding == "437"
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "a.feather"])
+def test_values_outside_of_a_damaged_arrow_file_are_not_read(tmp_path, name):
+    """pyarrow itself would read them from anywhere in the memory, or end the process."""
+    offsets = pa.array([0, 1 << 20, 8], pa.int32()).buffers()[1]
+    text = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"textmore")])
+    table = pa.table({"text": text})
+    if name == "a.arrow":
+        write_stream(tmp_path / name, table)
+    else:
+        feather.write_feather(table, tmp_path / name, compression="uncompressed")
+    refused(tmp_path / name, "it is damaged or no")
+    refused(tmp_path / name, "it is damaged or no", template="[[{text}]]")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from gpt2lib.data.sources.bounds import bounded
 from gpt2lib.data.sources.columns import TEXT, mark_twins
+from gpt2lib.data.sources.corpus import first_line
 from gpt2lib.data.sources.files import clear_errors, kind_of, seekable
 from gpt2lib.utils.errors import UserError
 
@@ -30,12 +31,9 @@ def kinds(path: Path, _encoding: str = "", _errors: str = "") -> dict[str, str]:
 def texts(path: Path, column: str, _encoding: str = "", _errors: str = "") -> Iterator[str | None]:
     """Iterate over one column; of Parquet no other is read."""
     with _opened(path) as (_, read):
-        try:
-            batches = (batch.column(column) for batch in read([column]))
-            values = (value.as_py() for batch in batches for value in batch)
-            yield from bounded(path, values, lambda text: len(text or ""))
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} holds text that is not UTF-8: {error.reason}") from error
+        batches = (_sound(path, batch.column(column)) for batch in read([column]))
+        values = (value.as_py() for batch in batches for value in batch)
+        yield from bounded(path, values, lambda text: len(text or ""))
 
 
 def rows(
@@ -43,7 +41,8 @@ def rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Iterate over the rows, each with what to call it in messages."""
     with _opened(path) as (schema, read):
-        every = (row for batch in read(schema.names) for row in batch.to_pylist())
+        batches = (_sound(path, batch) for batch in read(schema.names))
+        every = (row for batch in batches for row in batch.to_pylist())
         entries = bounded(path, every, _size)
         for number, row in enumerate(entries, start=1):
             yield f"{path}, row {number}", row
@@ -72,6 +71,24 @@ def _opened(path: Path) -> Iterator[tuple[Any, Callable[[list[str]], Iterator[An
 
 def _size(row: dict[str, Any]) -> int:
     return sum(len(value) for value in row.values() if isinstance(value, str | list | dict))
+
+
+def _sound(path: Path, values: Any) -> Any:
+    """Return a column or a batch whose values lie within it: pyarrow reads what is there unseen.
+
+    A damaged file would otherwise be read from anywhere in the memory, or end the process.
+
+    Raises:
+        UserError: for text that is not UTF-8.
+        pyarrow.ArrowInvalid: for other damage.
+    """
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise UserError(f"{path} holds text that is not UTF-8: {first_line(error)}") from error
+        raise
+    return values
 
 
 def _kind(kind: Any) -> str:
