@@ -21,6 +21,7 @@ from gpt2lib.utils.process import rank
 
 COMMANDS = {
     "train": "train a model, or go on with a run",
+    "finetune": "train a model that is trained already on a text of your own",
     "generate": "stream text from a run, a checkpoint or GPT-2",
     "evaluate": "loss, perplexity and bits per byte on held-out text",
     "export": "write a run as a folder that transformers opens",
@@ -45,6 +46,7 @@ EXAMPLES = """examples:
   gpt2lib train cpu --out runs/wide --model.n_embd 192 --optim.lr 1e-3
   gpt2lib generate runs/plays --prompt "ROMEO:" --temperature 0.8
   gpt2lib evaluate runs/plays --json
+  gpt2lib finetune notes.txt --from gpt2 --plan
 """
 
 BAD_INPUT, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141

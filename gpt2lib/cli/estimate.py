@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gpt2lib.cli import costing
-from gpt2lib.cli.terminal import Options, print_json, print_table
+from gpt2lib.cli.terminal import Options, parse_bytes, print_json, print_table
 from gpt2lib.cli.train import OFTEN
 from gpt2lib.config import SIZES, DataConfig, GPTConfig, TrainConfig, load_config, preset_names
 from gpt2lib.config.schema import with_changes
@@ -92,7 +91,7 @@ def estimate(argv: list[str]) -> int:
         found = estimate_run(*_for_here(config, options.memory))
     else:
         config = costing.on_cluster(config, cluster)
-        size = _parse_bytes(options.memory) if options.memory else cluster.memory
+        size = parse_bytes(options.memory) if options.memory else cluster.memory
         found = estimate_run(config, size, cluster.gpus)
         found["budget"] = costing.cost(config, cluster, found, size)
     _say_unread(config, changes)
@@ -123,7 +122,7 @@ def _preset(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
 
 def _for_here(config: TrainConfig, memory: str | None) -> tuple[TrainConfig, int]:
     """Resolve the device, and return the bytes that a run may take: what was said, or is free."""
-    said = None if memory is None else _parse_bytes(memory)
+    said = None if memory is None else parse_bytes(memory)
     if said is not None and config.device != "auto":
         return config, said  # the estimate is for any machine
     from gpt2lib.training.hardware import resolve_device
@@ -178,24 +177,6 @@ def _memory_rows(size: dict[str, int], memory: dict[str, Any]) -> dict[str, str]
         "  loss": f"{_bytes(size['loss'])} for logits, probabilities and their gradients",
         "largest micro-batch": fitting,
     }
-
-
-def _parse_bytes(text: str) -> int:
-    """Read a size such as 24GB, 512MB or 1.5e9.
-
-    Raises:
-        UserError: if it is none.
-    """
-    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
-    try:
-        number = float(found[1]) if found else 0.0
-    except ValueError:
-        number = 0.0
-    if found is None or not 0 < number < 1e18:
-        raise UserError(f"--memory must be a size such as 24GB or 512MB, not {text!r}")
-    if not found[2] and number < 1e6:
-        raise UserError(f"--memory {text} would be {text} bytes; give a unit, such as {text}GB")
-    return int(number * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
 def _bytes(count: int) -> str:

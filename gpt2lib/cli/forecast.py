@@ -20,7 +20,14 @@ from typing import Any
 
 import torch
 
-from gpt2lib.config import GPTConfig, OptimConfig, TrainConfig, load_config, preset_names
+from gpt2lib.config import (
+    GPTConfig,
+    MethodConfig,
+    OptimConfig,
+    TrainConfig,
+    load_config,
+    preset_names,
+)
 from gpt2lib.estimate import training_flops
 from gpt2lib.model.gpt import GPT
 from gpt2lib.training.hardware import (
@@ -29,6 +36,7 @@ from gpt2lib.training.hardware import (
     resolve_device,
     resolve_precision,
 )
+from gpt2lib.training.methods import choose_parameters
 from gpt2lib.training.optim import make_optimizer
 from gpt2lib.utils.errors import UserError
 
@@ -67,6 +75,7 @@ def update_seconds(
     device: str = "cpu",
     seconds: float = 1.0,
     optim: OptimConfig | None = None,
+    method: MethodConfig | None = None,
 ) -> float:
     """Train a model on random tokens for a few updates; return the median seconds of one.
 
@@ -80,12 +89,14 @@ def update_seconds(
         seconds: how long to train, about; two updates are made at least, and the first, which
             fetches memory, is not counted.
         optim: the optimiser; by default AdamW.
+        method: of fine-tuning; None trains all parameters.
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     taken: list[float] = []
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = GPT(config).to(device)
+        choose_parameters(model, method or MethodConfig())
         optimizer = make_optimizer(model, optim or OptimConfig())
         idx = torch.randint(config.vocab_size, (batch_size, config.block_size)).to(device)  # (B, T)
         end = time.perf_counter() + seconds

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -191,6 +192,28 @@ def command_line(*words: str | Path, program: str = "gpt2lib") -> str:
         program = str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
     quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
     return quoted([program, *map(str, words)])
+
+
+def parse_bytes(text: str, option: str = "--memory") -> int:
+    """Read a size such as 24GB, 512MB or 1.5e9.
+
+    Args:
+        text: the size.
+        option: where it was given.
+
+    Raises:
+        UserError: if it is none.
+    """
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if found is None or not 0 < number < 1e18:
+        raise UserError(f"{option} must be a size such as 24GB or 512MB, not {text!r}")
+    if not found[2] and number < 1e6:
+        raise UserError(f"{option} {text} would be {text} bytes; give a unit, such as {text}GB")
+    return int(number * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
 def print_json(values: Any) -> None:
