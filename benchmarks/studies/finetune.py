@@ -35,7 +35,7 @@ HISTORIES = slice(8, 19)
 """Where they lie in the list of the plays, sorted."""
 HELD_OUT = 2
 """How many of the histories are never trained on."""
-SIZES = (10_000, 32_000, 100_000, 1_000_000)
+SIZES = (10_000, 100_000, 1_000_000, 32_000)
 METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "full": ({"name": "full"}, (3e-4, 1e-3, 3e-3)),
     "last-1": ({"name": "last-k", "k": 1}, (3e-4, 1e-3, 3e-3)),

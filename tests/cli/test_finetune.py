@@ -128,7 +128,7 @@ def test_a_text_is_learned_and_before_and_after_are_told(
     notes: Path, uninterrupted: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = ("--out", out, "--method", "lora", "--steps", "30", "--optim.lr", "0.03", *QUICK)
+    words = ("--out", out, "--method", "full", "--steps", "60", "--optim.lr", "0.01", *QUICK)
     more = ("--control", "--remember", text)
     assert run(notes, "--from", uninterrupted, *words, *more) == 0
     said = capsys.readouterr().out
