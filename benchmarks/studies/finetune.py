@@ -35,15 +35,15 @@ HISTORIES = slice(8, 19)
 """Where they lie in the list of the plays, sorted."""
 HELD_OUT = 2
 """How many of the histories are never trained on."""
-SIZES = (10_000, 100_000, 1_000_000, 32_000)
+SIZES = (10_000, 32_000, 100_000, 1_000_000)
 METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
-    "full": ({"name": "full"}, (3e-4, 1e-3, 3e-3)),
-    "last-1": ({"name": "last-k", "k": 1}, (3e-4, 1e-3, 3e-3)),
-    "last-2": ({"name": "last-k", "k": 2}, (3e-4, 1e-3, 3e-3)),
-    "lora-4": ({"name": "lora", "rank": 4, "alpha": 8.0}, (1e-3, 3e-3, 1e-2)),
-    "lora-16": ({"name": "lora", "rank": 16, "alpha": 32.0}, (1e-3, 3e-3, 1e-2)),
-    "head": ({"name": "head"}, (3e-4, 1e-3, 3e-3)),
-    "norms": ({"name": "norms"}, (3e-3, 1e-2, 3e-2)),
+    "full": ({"name": "full"}, (1e-4, 3e-4, 1e-3, 3e-3)),
+    "last-1": ({"name": "last-k", "k": 1}, (1e-4, 3e-4, 1e-3, 3e-3)),
+    "last-2": ({"name": "last-k", "k": 2}, (1e-4, 3e-4, 1e-3, 3e-3)),
+    "lora-4": ({"name": "lora", "rank": 4, "alpha": 8.0}, (3e-4, 1e-3, 3e-3, 1e-2)),
+    "lora-16": ({"name": "lora", "rank": 16, "alpha": 32.0}, (3e-4, 1e-3, 3e-3, 1e-2)),
+    "head": ({"name": "head"}, (1e-4, 3e-4, 1e-3, 3e-3)),
+    "norms": ({"name": "norms"}, (1e-3, 3e-3, 1e-2, 3e-2)),
 }
 SHAPE = {"block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 64}
 COLUMNS = (

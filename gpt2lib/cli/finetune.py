@@ -39,7 +39,8 @@ class Finetune(Options):
         resume: as in `train`.
         method: which parameters train; auto is what did best in the study on a text of this size.
         minutes: end within about so many minutes, on this machine.
-        fit: take no more memory than this, such as 8GB: auto takes the best method that fits.
+        fit: take no more memory than this, such as 8GB: auto takes the first of full,
+            lora, last-k and norms that fits.
         plan: say what would be done, and do nothing.
         control: train a new model on the same tokens too, to see what the trained one was worth.
         remember: a text that the model knew before; how much of it is lost is measured.

@@ -72,11 +72,13 @@ def text_of_run(run: TrainConfig, folder: Path, tokenizer: Tokenizer) -> Prepare
             may have been trained on.
     """
     from gpt2lib.data import prepare
+    from gpt2lib.data.sources import found_from
     from gpt2lib.runs.checkpoint import STATE
 
+    data = run.data.replace(source=found_from(folder.parent.parent, run.data.source))
     learned = run.init_from is None and run.data.tokenizer in ("auto", "bpe", "char")
     theirs = str(read_json(folder / STATE).get("source"))
-    prepared = prepare(run.data, tokenizer=None if learned else tokenizer, earlier=theirs)
+    prepared = prepare(data, tokenizer=None if learned else tokenizer, earlier=theirs)
     now = prepared.train.header.source
     if theirs != now:
         raise UserError(

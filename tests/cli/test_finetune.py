@@ -57,9 +57,11 @@ def test_the_nearest_size_is_nearest_in_proportion() -> None:
     assert advise(rows, 11_000)[0].method == "norms"
 
 
-def test_methods_come_in_the_order_of_their_loss() -> None:
-    rows = [row("norms", 1000, 1e-2, 3.1), row("full", 1000, 1e-3, 3.0)]
+def test_methods_come_in_the_order_of_their_loss_and_if_equal_of_what_they_forget() -> None:
+    rows = [row("norms", 1000, 1e-2, 3.1), row("full", 1000, 1e-3, 3.0, old=3.2)]
     assert [one.method for one in advise(rows, 1000)] == ["full", "norms"]
+    rows += [row("head", 1000, 1e-3, 3.01, old=3.1)]
+    assert [one.method for one in advise(rows, 1000)] == ["head", "full", "norms"]
 
 
 def test_the_study_is_there_and_knows_every_method() -> None:

@@ -173,7 +173,7 @@ def test_every_preset_goes_through_the_parser_unchanged(
     ("argv", "says"),
     [
         ("tran smoke", "unknown command 'tran'; did you mean 'train'?"),
-        ("zzz", "unknown command 'zzz'; there are train, generate"),
+        ("zzz", "unknown command 'zzz'; there are train, finetune"),
         ("train smoke --model.n_layr 2", "did you mean '--model.n_layer'?"),
         ("train smoke --n_layer=2", "unknown option --n_layer; did you mean '--model.n_layer'?"),
         ("train --stepz 2 smoke", "unknown option --stepz; did you mean '--steps'?"),

@@ -2,10 +2,17 @@
 
 import contextlib
 import io
+import sys
 
 import pytest
 
 from gpt2lib.utils import progress
+
+
+@pytest.fixture(autouse=True)
+def no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of the same process may have started a kernel's library."""
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
 
 
 def written(terminal: bool = False, updates: int = 3, **options: object) -> str:
