@@ -532,7 +532,10 @@ def test_tiny_shakespeare_has_the_counts_others_report(cache):
     assert made.tokenizer.vocab_size == 65
 
 
-def test_progress_is_shown_where_wanted(cache, capfd):
+def test_progress_is_shown_where_wanted(cache, capfd, monkeypatch):
+    from gpt2lib.utils import progress
+
+    monkeypatch.setattr(progress, "EVERY", 0)  # in a file, a line half a minute later
     corpus = corpus_from_texts(TEXTS)
     data.prepare(DataConfig(vocab_size=300), progress=False, corpus=corpus)
     assert capfd.readouterr() == ("", "")
