@@ -7,11 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from gpt2lib.config import TrainConfig
     from gpt2lib.training.loop import Trainer
+
+# The first call of PyTorch on a busy machine takes longer than an example may by default.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -107,7 +107,7 @@ def _say_unread(config: TrainConfig, changes: Mapping[str, Any]) -> None:
     silent = dict.fromkeys(("model.gelu", "model.rope_base", "model.rope_scale"), NONE)
     unused = {"model.vocab_size": "it is the tokenizer's", **silent, **config.unused()}
     for name, value in changes.items():
-        if name in unused or not (name in READ or name.startswith("model.")):
+        if name in unused or not (name in READ or name.startswith(("model.", "method."))):
             why = unused.get(name, NONE)
             _log.warning("%s is %s, but nothing reads it: %s", name, value, why)
 

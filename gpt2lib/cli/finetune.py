@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gpt2lib.cli import minutes
 from gpt2lib.cli.terminal import Options, command_line, parse_bytes, print_json, print_table
+from gpt2lib.cli.train import memory_explained, stopped
+from gpt2lib.cli.verdict import plan_rows, plan_values, verdict_rows
 from gpt2lib.config import TrainConfig, load_config
 from gpt2lib.config.schema import flat, with_changes
 from gpt2lib.utils.errors import UserError
+from gpt2lib.utils.files import expand
+from gpt2lib.utils.process import world_size
 
 if TYPE_CHECKING:
     from gpt2lib.training.plan import Plan
@@ -74,7 +78,7 @@ class Finetune(Options):
     def folder(self) -> Path:
         """The run's folder."""
         name = re.sub(r"\W+", "-", Path(self.text).stem).strip("-") or "text"
-        return Path(self.out or f"runs/{name}")
+        return expand(self.out or f"runs/{name}")
 
 
 def finetune(argv: list[str]) -> int:
@@ -87,15 +91,20 @@ def finetune(argv: list[str]) -> int:
         raise UserError("--minutes chooses the steps; leave it or --steps out")
     from gpt2lib.training.hardware import prepare_process
 
+    if world_size() > 1:
+        raise UserError(
+            "finetune plans and judges in one process; `gpt2lib train PRESET --init_from MODEL` "
+            "trains in several"
+        )
     prepare_process()
     if not options.plan and (options.folder / "requested.yaml").is_file():  # it goes on
         return _run(options, _as_before(options, changes), argv)
     plan, costs = _planned(options, changes)
     if options.plan and options.json:
-        print_json({"config": plan.config.to_dict(), **_told(plan), **costs})
+        print_json({"config": plan.config.to_dict(), **plan_values(plan), **costs})
         return 0
     if not options.json:
-        print_table(_rows(plan, costs))
+        print_table(plan_rows(plan, costs))
     if options.plan:
         return 0
     return _run(options, plan.config, argv)
@@ -135,7 +144,7 @@ def _planned(options: Finetune, changes: dict[str, Any]) -> tuple[Plan, dict[str
     budget = None if options.fit is None else parse_bytes(options.fit, "--fit")
     names = [options.method] if budget is None or options.method != "auto" else list(SMALLER)
     for name in names:
-        plan, costs = _priced(config, source, tokens, name, changes.keys(), options)
+        plan, costs = _priced(config, source, tokens, name, changes.keys(), options, budget)
         if budget is None or costs["peak"] <= budget:
             return plan, costs
     raise UserError(
@@ -151,82 +160,36 @@ def _priced(
     method: str,
     given: Collection[str],
     options: Finetune,
+    budget: int | None,
 ) -> tuple[Plan, dict[str, Any]]:
     """Return the plan for a method, and what it takes."""
     from dataclasses import replace
 
-    from gpt2lib.cli.forecast import update_seconds
     from gpt2lib.hub import model_config
     from gpt2lib.training.costs import estimate_run
     from gpt2lib.training.hardware import resolve_device
     from gpt2lib.training.plan import planned
 
     plan = planned(config, model_config(source), tokens, method, given)
-    device = resolve_device(plan.config.device)
-    precision = "bf16" if device == "cuda" else "fp32"
-    asked = plan.config.precision
-    run = plan.config.replace(device=device, precision=precision if asked == "auto" else asked)
-    budget = None if options.fit is None else parse_bytes(options.fit, "--fit")
+    run = plan.config
+    here = {"device": resolve_device(run.device)}  # for the estimate; the run resolves its own
     if budget is not None and "micro_batch" not in given:
-        largest = estimate_run(run, budget)["memory"]["largest_micro_batch"]
+        largest = estimate_run(run.replace(**here), budget)["memory"]["largest_micro_batch"]
         run = run.replace(micro_batch=largest or 1)
-    costs = estimate_run(run)
-    size = run.micro_batch if isinstance(run.micro_batch, int) else run.batch_size
-    of_one = update_seconds(run.model, size, run.precision, device, method=run.method)
-    seconds = of_one * (run.batch_size // size)
+    peak = estimate_run(run.replace(**here))["bytes"]["peak"]
+    seconds = minutes.update_seconds(run, wait=1.0)
     if options.minutes is not None:
-        steps = max(1, int(options.minutes * 60 / seconds / 1.15))  # and evaluations on the way
-        every = max(1, min(plan.config.eval_every, steps // 5 or 1))
-        run = run.replace(steps=steps, eval_every=every, save_every=every)
-    plan = replace(plan, config=run.replace(device=config.device))
-    return plan, {
-        "peak": costs["bytes"]["peak"],
+        folder, wanted = options.folder, options.minutes
+        run = minutes.for_minutes(
+            run, wanted, given, folder, lambda _: seconds, before="the plan had"
+        )
+    held_out = plan.held_out_tokens / (run.batch_size * run.model.block_size)  # in batches
+    judged = run.steps / run.eval_every * min(run.eval_batches, held_out)
+    return replace(plan, config=run), {
+        "peak": peak,
         "seconds_per_update": seconds,
-        "minutes": run.steps * seconds * 1.15 / 60,
+        "minutes": (run.steps + judged / minutes.PASSES) * seconds / 60,
     }
-
-
-def _told(plan: Plan) -> dict[str, Any]:
-    """Return what the plan says beside its settings."""
-    advice = None if plan.advice is None else plan.advice._asdict()
-    tokens = {"train_tokens": plan.train_tokens, "held_out_tokens": plan.held_out_tokens}
-    return {"advice": advice, **tokens, "passes": plan.passes}
-
-
-def _rows(plan: Plan, costs: dict[str, Any]) -> dict[str, str]:
-    """Return the plan as a table."""
-    from gpt2lib.estimate.counts import count_parameters, count_trained
-
-    config, advice = plan.config, plan.advice
-    shape, total = config.model, count_parameters(config.model)
-    trained = count_trained(shape, config.method)
-    fields = {"last-k": f", k {config.method.k}", "lora": f", rank {config.method.rank}"}
-    held_out = f"{plan.held_out_tokens:,} held out" if plan.held_out_tokens else "none held out"
-    patience = f"; ends after {config.patience} evaluations without a lower held-out loss"
-    rows = {
-        "text": f"{plan.train_tokens:,} tokens to train on, {held_out}",
-        "model": f"{config.init_from}, {total:,} parameters, blocks of {shape.block_size:,}",
-        "method": f"{config.method.name}{fields.get(config.method.name, '')}: {trained:,} "
-        f"parameters train ({trained / total:.1%})",
-        "rate": f"{config.optim.lr:g}, at most {config.steps:,} steps of {config.batch_size} "
-        f"sequences, {plan.passes:,.2g} passes" + patience * (config.patience is not None),
-        "memory": f"{costs['peak'] / 1e9:.2f} GB of tensors at the peak",
-        "minutes": f"{costs['minutes']:.1f} on this machine as it is now, "
-        f"{costs['seconds_per_update']:.2f} s an update",
-    }
-    if advice is None:
-        rows["expected"] = "not known: the study has no run with these settings"
-    else:
-        (least, most), (few, many) = advice.gain, advice.forgotten
-        rows["expected"] = (
-            f"the held-out loss falls by {least:.2f} to {most:.2f} nats a token, and that on the "
-            f"old text rises by {few:.2f} to {many:.2f}"
-        )
-        rows["as in"] = (
-            f"{advice.runs} runs of {advice.method} in the study (training/finetune.csv), a model "
-            f"of 64 channels; for {shape.n_embd} the rate is scaled and was not studied"
-        )
-    return rows
 
 
 def _run(options: Finetune, config: TrainConfig, argv: list[str]) -> int:
@@ -236,42 +199,18 @@ def _run(options: Finetune, config: TrainConfig, argv: list[str]) -> int:
     from gpt2lib.training.guard import Interrupted
 
     out = options.folder
+    resume, remember, control = options.resume, options.remember, options.control
     try:
-        report = run_finetuning(
-            config, out, resume=options.resume, remember=options.remember, control=options.control
-        )
+        with memory_explained(config):
+            report = run_finetuning(config, out, resume=resume, remember=remember, control=control)
     except Interrupted as stop:
-        print(f"gpt2lib: stopped at step {stop.step}; a checkpoint is written", file=sys.stderr)
-        print(f"to go on: {command_line('finetune', *argv)}", file=sys.stderr)
-        return 128 + int(stop.signum)
+        return stopped(stop, command_line("finetune", *argv))
     write_report(out)
     if options.json:
         print_json(report)
         return 0
     print(f"\n{out} is complete:\n")
-    print_table(_verdict(report, out))
+    print_table(verdict_rows(report, out))
     checkpoint = out / "checkpoints" / report["checkpoint"]
     print(f'\nNext: {command_line("generate", checkpoint)} --prompt "..."')
     return 0
-
-
-def _verdict(report: dict[str, Any], out: Path) -> dict[str, str]:
-    """Return what was learned, as a table."""
-    rows = {}
-    if "before" in report:
-        before, after = report["before"], report["after"]
-        rows["before"] = f"{before:.4f} nats per token of the held-out text"
-        rows["after"] = f"{after:.4f}, {before - after:+.4f} gained, at step {report['step']}"
-    else:
-        rows["before"] = "not measured: nothing of the text was held out"
-    if "control" in report:
-        rows["from scratch"] = f"{report['control']:.4f}, a new model after the same tokens"
-    if old := report.get("remembered"):
-        rows["old text"] = (
-            f"{old['before']:.4f} before, {old['after']:.4f} after "
-            f"({old['after'] - old['before']:+.4f} forgotten), {old['text']}"
-        )
-    if report.get("said"):
-        rows["but"] = report["said"]
-    rows["best"] = f"{out}/checkpoints/{report['checkpoint']}"
-    return rows

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 CHOSEN = ("steps", "eval_every", "save_every", "optim.warmup_steps")
 """Fields that follow from the minutes, in proportion to the steps of the preset."""
+PASSES = 3
+"""Of the model, in an update: a forward one, and a backward one that is as much as two."""
 BUSY = 30
 """Percent of the cores that other programs use, above which threads had better not spin."""
 
@@ -51,6 +53,7 @@ def for_minutes(
     given: Collection[str],
     folder: Path,
     measure: Callable[[TrainConfig], float],
+    before: str = "the preset has",
 ) -> TrainConfig:
     """Choose the steps of a run so that it ends in about so many minutes.
 
@@ -64,6 +67,7 @@ def for_minutes(
         given: the fields that were named on the command line; these stay.
         folder: where the run lies or will lie.
         measure: returns the seconds of an update.
+        before: what is said of the steps that the run would have had.
 
     Raises:
         UserError: if the steps were given as well, or not one step fits.
@@ -77,13 +81,10 @@ def for_minutes(
     if (folder / "requested.yaml").is_file():
         from gpt2lib.runs.resume import settings
 
-        before = flat(TrainConfig.from_dict(settings(folder / "requested.yaml")).to_dict())
-        return _changed(config, {n: before[n] for n in CHOSEN if n not in given})
+        earlier = flat(TrainConfig.from_dict(settings(folder / "requested.yaml")).to_dict())
+        return _changed(config, {n: earlier[n] for n in CHOSEN if n not in given})
     seconds = measure(config)
-    room, evaluation = (
-        minutes * 60 / seconds,
-        config.eval_batches / 3,
-    )  # in updates: one is three passes
+    room, evaluation = minutes * 60 / seconds, config.eval_batches / PASSES  # in updates
     # As many evaluations as the preset has, but no more than fit into a quarter of the time.
     wanted = min(config.steps / config.eval_every, room / (4 * evaluation))
     spent = wanted * evaluation
@@ -102,15 +103,15 @@ def for_minutes(
     if rank() == 0:
         tokens = steps * config.batch_size * config.model.block_size
         logger.info(
-            "an update takes %.3g seconds here: %d steps (the preset has %d), %s tokens, in about "
+            "an update takes %.3g seconds here: %d steps (%s %d), %s tokens, in about "
             "%g minutes, if the machine stays as busy as it is",
-            *(seconds, steps, config.steps, f"{tokens:,}", minutes),
+            *(seconds, steps, before, config.steps, f"{tokens:,}", minutes),
         )
     return _changed(config, changes)
 
 
-def update_seconds(config: TrainConfig) -> float:
-    """Train such a model on random tokens for a few seconds; return the seconds of an update."""
+def update_seconds(config: TrainConfig, wait: float = 3.0) -> float:
+    """Train such a model on random tokens for `wait` seconds; return the seconds of an update."""
     from gpt2lib.cli.forecast import update_seconds as timed
     from gpt2lib.training.costs import resolved_model
     from gpt2lib.training.hardware import resolve_device
@@ -122,7 +123,8 @@ def update_seconds(config: TrainConfig) -> float:
         names = [config.precision]
     else:
         names = ["fp32", "bf16"] if device == "cpu" else ["bf16"]
-    each = [timed(model, size, name, device, 3.0 / len(names), config.optim) for name in names]
+    what = config.optim, config.method
+    each = [timed(model, size, name, device, wait / len(names), *what) for name in names]
     return min(each) * config.batch_size / size
 
 

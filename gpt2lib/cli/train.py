@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2lib.cli import minutes
 from gpt2lib.cli.terminal import Options, command_line, print_table, scores_table
@@ -14,6 +15,9 @@ from gpt2lib.config import TrainConfig, load_config, preset_names
 from gpt2lib.utils.errors import UserError, visible
 from gpt2lib.utils.files import expand
 from gpt2lib.utils.process import rank, world_size
+
+if TYPE_CHECKING:
+    from gpt2lib.training.guard import Interrupted
 
 OFTEN = (
     *("steps", "batch_size", "micro_batch", "seed", "precision", "device", "init_from"),
@@ -85,21 +89,34 @@ def train(argv: list[str]) -> int:
     from gpt2lib.training.loop import train as run_training
 
     try:
-        result = run_training(config, options.folder, resume=options.resume)
+        with memory_explained(config):
+            result = run_training(config, options.folder, resume=options.resume)
     except Interrupted as stop:
-        if rank() == 0:
-            print(f"gpt2lib: stopped at step {stop.step}; a checkpoint is written", file=sys.stderr)
-            print(f"to go on: {_again(argv, options)}", file=sys.stderr)
-        return 128 + int(stop.signum)
+        return stopped(stop, _again(argv, options))
+    if rank() == 0:
+        write_report(options.folder)
+        print_result(result, options.folder)
+    return 0
+
+
+@contextmanager
+def memory_explained(config: TrainConfig) -> Iterator[None]:
+    """Say in one line what to do where a run needs more memory than there is."""
+    try:
+        yield
     except RuntimeError as error:
         on_cpu = "can't allocate memory" in str(error)  # there PyTorch has no type for it
         if type(error).__name__ != "OutOfMemoryError" and not on_cpu:
             raise
         raise UserError(_out_of_memory(config)) from error
+
+
+def stopped(stop: Interrupted, again: str) -> int:
+    """Say how far a run came that was asked to stop, and how it goes on; return the exit code."""
     if rank() == 0:
-        write_report(options.folder)
-        print_result(result, options.folder)
-    return 0
+        print(f"gpt2lib: stopped at step {stop.step}; a checkpoint is written", file=sys.stderr)
+        print(f"to go on: {again}", file=sys.stderr)
+    return 128 + int(stop.signum)
 
 
 def parse(argv: Sequence[str]) -> tuple[Train, TrainConfig]:

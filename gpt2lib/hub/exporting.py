@@ -9,7 +9,7 @@ from gpt2lib.hub.card import adapter_card, check_licence, history, model_card
 from gpt2lib.hub.families import FAMILIES, choose
 from gpt2lib.hub.family import special_tokens
 from gpt2lib.hub.find import resolve
-from gpt2lib.hub.loading import load_pretrained, load_tokenizer_for
+from gpt2lib.hub.loading import load_pretrained, load_tokenizer_for, model_config
 from gpt2lib.runs.checkpoint import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -91,6 +91,11 @@ def export_adapter(
     folder, origin = expand(folder), resolve(source)
     if not is_adapter(origin):
         raise UserError(f"{source} has no adapter: method lora makes one; `export` writes a model")
+    if (family := choose(model_config(origin))) != "gpt2":
+        raise UserError(
+            f"{source} is a {family} in transformers, whose layers have other names and shapes "
+            "than those that PEFT would look for here; `export` merges and writes the whole model"
+        )
     _check_target(folder, overwrite, ADAPTER_CONFIG)
     said = {**read_json(origin / ADAPTER_CONFIG), "base_model_name_or_path": base}
     tokenizer = load_tokenizer_for(origin)

@@ -57,7 +57,7 @@ def estimate_run(
     model = config.model
     flops, forward = training_flops(model, config.gradient_checkpointing), forward_flops(model)
     per_step = config.batch_size * model.block_size
-    states = memory(model, config.optim.name == "muon")
+    states = memory(model, config.optim.name == "muon", config.method)
     of_update, described = _memory_of_update(config, available, processes)
     return {
         "model": model.to_dict(),

@@ -51,6 +51,7 @@ class Guard:
         variance: running variance of the loss.
         lowest: the lowest held-out loss of an evaluation on the way.
         lowest_at: the step of that evaluation.
+        mean_then: the running mean of the loss at that step.
         worse: evaluations since then.
     """
 
@@ -62,6 +63,7 @@ class Guard:
     variance: float = 0.0
     lowest: float | None = None
     lowest_at: int = 0
+    mean_then: float = 0.0
     worse: int = 0
 
     def non_finite(
@@ -125,17 +127,20 @@ class Guard:
     def held_out(self, step: int, loss: float) -> None:
         """Note a held-out loss; say so when it has risen, or not fallen, for the second time.
 
-        What is learned from then on is the training text by heart.
+        Where the training loss falls on, what is learned from then on is that text by heart.
         """
         if self.lowest is None or loss < self.lowest:
             self.lowest, self.lowest_at, self.worse = loss, step, 0
+            self.mean_then = self.mean
             return
         self.worse += 1
         if self.worse == SURE_AFTER:
+            by_heart = self.mean < self.mean_then
             logger.warning(
-                "overfitting: the held-out loss was lowest at step %d (%.4f), and twice since then "
-                "it was not lower (%.4f now)",
-                *(self.lowest_at, self.lowest, loss),
+                "%sthe held-out loss was lowest at step %d (%.4f), and twice since then it was not "
+                "lower (%.4f now)%s",
+                *("overfitting: " * by_heart, self.lowest_at, self.lowest, loss),
+                f", while the training loss fell to {self.mean:.4f}" * by_heart,
             )
 
 

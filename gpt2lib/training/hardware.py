@@ -225,7 +225,9 @@ class MfuMeter:
     """
 
     def __init__(self, config: TrainConfig, device: str, processes: int) -> None:
-        self.device, peak = device, peak_flops(device, config.precision)
+        # With a part frozen, fewer FLOPs are made than are counted for a token.
+        whole = config.method.name == "full"
+        self.device, peak = device, peak_flops(device, config.precision) if whole else None
         self.peak = peak if peak is None or device == "cpu" else peak * processes
         self.flops_per_token = training_flops(config.model)
 

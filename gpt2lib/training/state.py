@@ -23,7 +23,7 @@ from gpt2lib.hub.adapters import (
     own_names,
 )
 from gpt2lib.model.gpt import GPT
-from gpt2lib.model.lora import has_lora, lora_layers
+from gpt2lib.model.lora import lora_layers
 from gpt2lib.model.weights import load_optimizer, load_weights, model_tensors, optimizer_tensors
 from gpt2lib.runs import checkpoint
 from gpt2lib.runs.checkpoint import ADAPTER, ADAPTER_CONFIG, MODEL, STATE
@@ -102,6 +102,11 @@ class TrainingState:
         source = str(self.config.init_from)
         return {"source": source, "fingerprint": fingerprint(weights, layers)}
 
+    @property
+    def weights_file(self) -> str:
+        """The file of a checkpoint that holds what was learned."""
+        return MODEL if self.base is None else ADAPTER
+
     def save(self, run: Path, progress: Progress) -> None:
         """Write a checkpoint, then delete the oldest ones. Every process must call it.
 
@@ -113,13 +118,12 @@ class TrainingState:
         random_states = dict(gather_object(list(self._random_states().items())))
         is_main = self.accelerator.is_main_process
         release(self.model)
-        lora = has_lora(self.model)
+        lora = self.base is not None
         weights = gather((adapter_tensors if lora else model_tensors)(self.model), is_main)
         moments = gather(optimizer_tensors(self.model, self.optimizer), is_main)
         failure = None
         if is_main:
-            file = ADAPTER if lora else MODEL
-            tensors = {file: weights, OPTIMIZER: moments, RANDOM: random_states}
+            tensors = {self.weights_file: weights, OPTIMIZER: moments, RANDOM: random_states}
             try:
                 self._write(run, progress, tensors)
             except UserError as error:
@@ -135,7 +139,7 @@ class TrainingState:
         Raises:
             UserError: for weights that are not finite, which must not take a good one's place.
         """
-        weights = next(iter(tensors.values()))
+        weights = tensors[self.weights_file]
         bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
         if bad:
             raise UserError(
@@ -195,11 +199,9 @@ class TrainingState:
         """
         about = read_json(folder / STATE)
         self._refuse_another_run(folder, about)
-        if self.base is None:
-            weights = checkpoint.read_tensors(folder / MODEL)
-        else:  # the frozen weights are those of the base, and there already
-            learned = own_names(checkpoint.read_tensors(folder / ADAPTER))
-            weights = {**model_tensors(self.model), **learned}
+        weights = checkpoint.read_tensors(folder / self.weights_file)
+        if self.base is not None:  # the frozen weights are those of the base, and there already
+            weights = {**model_tensors(self.model), **own_names(weights)}
         load_weights(self.model, weights, folder)
         load_optimizer(self.model, self.optimizer, checkpoint.read_tensors(folder / OPTIMIZER))
         if self.accelerator.scaler is not None and "scaler" in about:

@@ -111,6 +111,40 @@ def test_a_text_is_read_about_ten_times_and_in_blocks_of_which_it_has_a_few() ->
 # The command
 
 
+def test_what_an_estimate_says_of_a_method(
+    uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["estimate", "smoke", "--init_from", str(uninterrupted), "--model.block_size", "16"]
+    found = {}
+    for method in ("full", "norms"):
+        assert main([*words, "--method.name", method, "--device", "cpu", "--json"]) == 0
+        out, err = capsys.readouterr()
+        found[method] = json.loads(out)["bytes"]
+        assert "method.name" not in err  # it is read
+    n_norms = 2 * 2 + 1  # each with a gain and a bias for 16 channels, of 4 bytes
+    assert found["norms"]["gradients"] == n_norms * 2 * 16 * 4
+    assert found["norms"]["optimizer"] == 2 * found["norms"]["gradients"]
+    assert found["norms"]["peak"] < found["full"]["peak"]
+    assert found["full"]["gradients"] == found["full"]["weights"]
+
+
+def test_several_processes_are_refused(
+    notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(notes) == 2
+    assert "trains in several" in capsys.readouterr().err
+
+
+def test_the_run_chooses_its_precision_itself(
+    notes: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--plan", "--json", "--device", "cpu", "--batch_size", "4")
+    assert run(notes, "--from", uninterrupted, *words) == 0
+    settings = json.loads(capsys.readouterr().out)["config"]
+    assert (settings["precision"], settings["device"]) == ("auto", "cpu")
+
+
 def test_a_plan_says_what_would_be_done_and_does_nothing(
     notes: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,15 @@ def test_top_k_comes_before_top_p(weights: list[int], k: int, data: Any) -> None
     assert_shares(got, weights, kept)
 
 
+@pytest.mark.parametrize(("reach", "left"), [(0.25, 1), (0.5, 2), (0.75, 3), (0.76, 4)])
+def test_a_set_that_reaches_p_exactly_is_large_enough(reach: float, left: int) -> None:
+    quarters = next_token_probabilities(torch.zeros(1, 4), top_p=reach)
+    assert torch.equal(
+        quarters.sort(descending=True).values[0, :left], torch.full((left,), 1 / left)
+    )
+    assert (quarters > 0).sum() == left
+
+
 def test_equal_logits_do_not_widen_top_k() -> None:
     kept = next_token_probabilities(torch.zeros(1, 6), top_k=2) > 0
     assert int(kept.sum()) == 2

@@ -194,3 +194,14 @@ def test_a_base_with_other_weights_is_refused(
     shutil.copytree(checkpoints(tmp_path / "other")[-1], base)
     with pytest.raises(UserError, match="has not the weights any more"):
         load_pretrained(tmp_path / "run")
+
+
+def test_an_adapter_of_a_model_that_peft_knows_otherwise_is_not_exported_alone(
+    text: Path, tmp_path: Path
+) -> None:
+    turned = config(text, model={"position": "rope"}, steps=1)
+    train(turned, tmp_path / "base")
+    train(config(text, init_from=str(tmp_path / "base"), method=LORA, steps=1), tmp_path / "run")
+    with pytest.raises(UserError, match="is a starcoder2 in transformers, whose layers have other"):
+        export_adapter(tmp_path / "run", tmp_path / "alone", base="gpt2")
+    export(tmp_path / "run", tmp_path / "merged")

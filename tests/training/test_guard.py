@@ -230,3 +230,21 @@ def test_fp16_lowers_its_scale_until_the_gradient_is_finite(
     skipped, *_, last = log(tmp_path / "run")
     assert skipped["skipped"].startswith("gradient") and skipped["in_a_row"] == 0
     assert last["step"] == run.step and math.isfinite(last["grad_norm"])
+
+
+@pytest.mark.parametrize(("training", "said"), [(2.0, "overfitting: "), (4.0, "")])
+def test_overfitting_is_said_where_the_training_loss_falls_on(
+    training: float, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = Guard(seen=1000, mean=3.0)
+    guard.held_out(10, 3.1)
+    guard.mean = training
+    guard.held_out(20, 3.2)
+    assert not caplog.messages
+    guard.held_out(30, 3.15)
+    guard.held_out(40, 3.3)
+    (message,) = caplog.messages
+    assert message.startswith(f"{said}the held-out loss was lowest at step 10 (3.1000)")
+    assert ("fell to 2.0000" in message) == bool(said)
+    guard.held_out(50, 3.0)
+    assert (guard.lowest_at, guard.worse) == (50, 0)

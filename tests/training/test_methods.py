@@ -15,6 +15,7 @@ from gpt2lib.model.gpt import GPT
 from gpt2lib.model.lora import LoRALinear, has_lora, lora_layers, merge
 from gpt2lib.runs.checkpoint import ADAPTER, checkpoints
 from gpt2lib.training.guard import Interrupted
+from gpt2lib.training.hardware import MfuMeter
 from gpt2lib.training.live_bytes import LiveBytes, play
 from gpt2lib.training.loop import train
 from gpt2lib.training.methods import METHODS, choose_parameters, trained_parameters
@@ -289,6 +290,14 @@ def test_a_run_ends_when_the_held_out_loss_has_not_fallen_for_so_long(
     again = train(wanted, tmp_path / "parts")
     assert again["steps"] == result["steps"]
     assert log(tmp_path / "run") == log(tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("name", "known"), [("full", True), ("norms", False)])
+def test_the_share_of_the_peak_is_told_where_all_flops_are_made(
+    name: str, known: bool, text: Path
+) -> None:
+    wanted = config(text, init_from="gpt2", method={"name": name})
+    assert ("mfu" in MfuMeter(wanted, "cpu", 1)(1000.0)) == known
 
 
 def test_trained_parameters_are_counted_without_the_model() -> None:
