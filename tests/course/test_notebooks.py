@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-WITHOUT = {f"{n:02}" for n in (3, *range(5, 17))}
+WITHOUT = {"03", "08", "09", *(f"{n}" for n in range(12, 17))}
 """Notebooks that hold no guesses yet."""
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -73,4 +73,4 @@ def test_the_code_of_a_figure_is_folded(path):
 
 def test_no_two_guesses_share_an_id():
     every = [id for path in NOTEBOOKS for id in guesses_of(path)]
-    assert len(every) == len(set(every)) >= 18
+    assert len(every) == len(set(every)) >= 40
